@@ -1,0 +1,41 @@
+"""UltraFuser: fuse specialised language models into one that is as good as the best of them at everything.
+
+``import ultrafuser`` registers the fused model with transformers' Auto classes. The functions below are loaded when used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "fuse": "ultrafuser.model.fuse",
+    "check": "ultrafuser.model.check",
+    "extract": "ultrafuser.model.extract",
+    "average_merge": "ultrafuser.model.merge",
+    "train": "ultrafuser.train.run",
+    "Stage": "ultrafuser.train.stage",
+    "UltraFuserConfig": "ultrafuser.model.configuration_ultrafuser",
+    "UltraFuserForCausalLM": "ultrafuser.model.modeling_ultrafuser",
+    "UserError": "ultrafuser.errors",
+}
+__all__ = ["__version__", *_LAZY]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'ultrafuser' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def _is_command_line() -> bool:
+    """The command line registers when a command comes to need a model, so that ``ultrafuser --help`` need not load torch."""
+    return Path(sys.argv[0]).stem == "ultrafuser"
+
+
+if not _is_command_line():
+    importlib.import_module("ultrafuser.model")

@@ -1,0 +1,95 @@
+"""Files and directories that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ultrafuser.errors import UserError
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write ``text`` (UTF-8) to ``path`` atomically: a reader sees the old file or the new one, never a part."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file; a missing or broken one is a `UserError` that names it."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+
+
+def require_new(path: Path | str, *, overwrite: bool = False) -> Path:
+    """Return ``path`` if it may be written: absent, an empty directory, or ``overwrite`` given. Raises `UserError`."""
+    path = Path(path)
+    if path.exists() and not overwrite and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{path}: already exists; choose another output or give --overwrite")
+    return path
+
+
+def require_space(path: Path | str, needed: int) -> None:
+    """Raise `UserError` when the disk that will hold ``path`` has fewer than ``needed`` bytes free."""
+    folder = Path(path).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{path}: needs {needed / 1e9:.2f} GB on disk but only {free / 1e9:.2f} GB are free; free some or choose another output"
+        )
+
+
+@contextlib.contextmanager
+def new_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a staging directory beside ``path`` that becomes ``path`` on success and vanishes on failure.
+
+    An existing ``path`` is kept until the new one is complete. A full disk becomes a `UserError`.
+    """
+    path = require_new(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+        staging.mkdir()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be created ({error.strerror})") from None
+    try:
+        yield staging
+        if path.exists():
+            old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+            os.rename(path, old)
+            os.rename(staging, path)
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        else:
+            os.rename(staging, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{path}: the disk is full; nothing was written. Free some space or choose another output") from None
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
