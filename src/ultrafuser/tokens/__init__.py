@@ -1,0 +1,1 @@
+"""Vocabulary agreement, template pieces and slot tokens: one token stream for specialists with unlike chat templates."""
