@@ -1,0 +1,179 @@
+"""`ultrafuser check`: can these specialists be fused, and how well do they match?
+
+A row per question: architecture, shapes, vocabulary, special tokens, chat templates, logit scale, disk and memory.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ultrafuser.errors import UserError
+from ultrafuser.model.configuration_ultrafuser import head_dim
+from ultrafuser.model.fuse import choose_dtype
+from ultrafuser.model.layout import dropped_rows, fused_config, fused_tensors, gate_tensors
+from ultrafuser.model.lineup import LineUp, line_up, resolve_templates
+from ultrafuser.model.report import CheckReport, CheckRow, Status, render
+from ultrafuser.model.scale import PROBES, mean_entropy
+from ultrafuser.model.sources import Specialist, default_names, open_specialist, open_specialists
+from ultrafuser.model.tensors import tensor_bytes
+from ultrafuser.tokens.pieces import TemplatePieces, read_pieces
+from ultrafuser.tokens.verify import verify_pieces
+from ultrafuser.tokens.vocabulary import agree
+
+__all__ = ["CheckReport", "CheckRow", "check", "render"]
+
+UNLIKE_ENTROPY = 1.5  # ratio of mean entropies from which a specialist is said to be hotter than another
+
+
+def check(
+    specialists: Sequence[str | Path],
+    *,
+    names: Sequence[str] | None = None,
+    templates: Sequence[str] | None = None,
+    logit_scale: bool = True,
+) -> CheckReport:
+    """Look at everything `fuse` needs, without writing anything, and report all of it, not only the first problem.
+
+    ``logit_scale`` runs each specialist on a few prompts, one in memory at a time; without it no weights are read.
+    """
+    report = CheckReport()
+    opened = _open(report, specialists, names)
+    if opened is None:
+        return report
+    _report_shapes(report, opened)
+    report.attempt("vocabulary", lambda: _report_vocabulary(report, opened))
+    texts = report.attempt("chat templates", lambda: resolve_templates(templates, len(opened))) or [None] * len(opened)
+    pieces = _report_templates(report, opened, texts)
+    lineup = report.attempt("chat templates", lambda: line_up(opened, texts)) if report.ok else None
+    if lineup is not None:
+        _report_special_tokens(report, opened, lineup)
+        _report_size(report, opened, lineup)
+    if logit_scale and len(pieces) == len(opened):
+        _report_logit_scale(report, opened, pieces)
+    return report
+
+
+def _open(report: CheckReport, given: Sequence[str | Path], names: Sequence[str] | None) -> list[Specialist] | None:
+    """All specialists opened; if that fails, None and a problem for each that cannot be."""
+    try:
+        return open_specialists(given, names)
+    except UserError as error:
+        before = len(report.rows)
+        for one, name in zip(given, names or default_names(given), strict=False):
+            report.attempt("files", partial(open_specialist, str(one), name))
+        if len(report.rows) == before:  # each is fine; their number or names are not
+            report.add("files", "problem", str(error))
+        return None
+
+
+def _report_shapes(report: CheckReport, specialists: Sequence[Specialist]) -> None:
+    for one in specialists:
+        c, parameters = one.config, sum(math.prod(tensor.shape) for tensor in one.tensors.values())
+        report.add(
+            "architecture", "ok", f"{one.name}: {c.model_type}, {parameters / 1e6:,.1f}M parameters, {_shape(one)}, {one.dtype}"
+        )
+        for note in one.notes:
+            report.add("architecture", "note", f"{one.name}: {note}")
+    if len({_shape(one) for one in specialists}) > 1:
+        text = "depths, widths or heads differ: the gate gets a projection per width; static and paged caches do not apply"
+        report.add("shapes", "note", text)
+    if len({one.dtype for one in specialists}) > 1:
+        report.add("shapes", "note", f"dtypes differ: fused in {choose_dtype(specialists, None)}")
+    lengths = {one.name: one.config.max_position_embeddings for one in specialists}
+    if len(set(lengths.values())) > 1:
+        report.add("shapes", "note", f"contexts differ ({_pairs(lengths)} tokens): the shortest counts")
+
+
+def _shape(one: Specialist) -> str:
+    c = one.config
+    return f"{c.num_hidden_layers} layers of width {c.hidden_size}, heads {c.num_attention_heads}/{c.num_key_value_heads}"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _report_vocabulary(report: CheckReport, specialists: Sequence[Specialist]) -> None:
+    agreement = agree({one.name: one.tokenizer for one in specialists}, {one.name: one.rows for one in specialists})
+    shared = agreement.slot_start - len(agreement.masked_token_ids)
+    report.add("vocabulary", "ok", f"{shared} ids mean the same token in all, compared string by string; base: {agreement.base}")
+    for note in agreement.notes:
+        report.add("vocabulary", "note", note)
+
+
+def _report_templates(
+    report: CheckReport, specialists: Sequence[Specialist], templates: Sequence[str | None]
+) -> dict[str, TemplatePieces]:
+    """Report what can be read of each template; the pieces of those that can."""
+    found = {}
+    for one, template in zip(specialists, templates, strict=True):
+        pieces = report.attempt("chat templates", partial(read_pieces, one.tokenizer, chat_template=template, name=one.name))
+        if pieces is None:
+            continue
+        found[one.name] = pieces
+        text = one.tokenizer.decode([*pieces.first]), one.tokenizer.decode([*pieces.answer]), one.tokenizer.decode([pieces.end])
+        report.add("chat templates", "ok", f"{one.name}: {text[0]!r} question {text[1]!r} answer {text[2]!r}")
+        for note in (*pieces.notes, *verify_pieces(one.tokenizer, pieces, template, one.name)):
+            report.add("chat templates", "note", note if one.name in note else f"{one.name}: {note}")
+    return found
+
+
+def _report_special_tokens(report: CheckReport, specialists: Sequence[Specialist], lineup: LineUp) -> None:
+    for one in specialists:
+        t = one.tokenizer
+        report.add("special tokens", "ok", f"{one.name}: bos {t.bos_token!r}, eos {t.eos_token!r}, pad {t.pad_token!r}")
+    plan, hidden = lineup.plan, sum(None in row for row in lineup.plan.slot_sources)
+    end = lineup.tokenizer.convert_ids_to_tokens(plan.end_token_id)
+    report.add("special tokens", "ok", f"fused: {len(plan.slot_tokens)} slot tokens, an answer ends with {end!r}")
+    if hidden:
+        text = f"templates differ: {hidden} slots are hidden from some; engines without attention masks need one template for all"
+        report.add("special tokens", "note", text)
+
+
+def _report_size(report: CheckReport, specialists: Sequence[Specialist], lineup: LineUp) -> None:
+    dtype = choose_dtype(specialists, None)
+    config = fused_config(specialists, lineup.plan, gate_hidden_size=512, dtype=dtype)
+    tensors = fused_tensors(specialists, lineup.plan, dtype) | gate_tensors(config, 0)
+    dropped = [rows for one in specialists for rows in dropped_rows(one, lineup.plan.slot_start).values()]
+    parameters = sum(math.prod(tensor.shape) for tensor in tensors.values())
+    weights = sum(map(tensor_bytes, tensors.values()))
+    disk, free = weights + sum(map(tensor_bytes, dropped)), shutil.disk_usage(".").free
+    per_token = (
+        sum(2 * c.num_hidden_layers * c.num_key_value_heads * head_dim(c) for c in config.specialist_configs()) * dtype.itemsize
+    )
+    status: Status = "ok" if disk < free else "note"
+    report.add("disk", status, f"the fused model takes {_size(disk)}; {_size(free)} are free here")
+    report.add(
+        "memory",
+        "ok",
+        f"{parameters / 1e6:,.1f}M parameters: {_size(weights)} to load, and {_size(1000 * per_token)} per 1,000 cached tokens",
+    )
+    # AdamW: the weights, their gradients and two moments, all in the weights' dtype; activations come on top.
+    report.add(
+        "memory", "ok", f"training the gate: {_size(weights)} and activations; joint: {_size(4 * weights)} and activations"
+    )
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def _report_logit_scale(report: CheckReport, specialists: Sequence[Specialist], pieces: dict[str, TemplatePieces]) -> None:
+    entropies = {one.name: mean_entropy(one, pieces[one.name]) for one in specialists}
+    low, high = min(entropies, key=entropies.__getitem__), max(entropies, key=entropies.__getitem__)
+    text = (
+        f"mean entropy of the next token on {len(PROBES)} answers: {_pairs({n: f'{e:.2f}' for n, e in entropies.items()})} nats"
+    )
+    if entropies[high] > UNLIKE_ENTROPY * entropies[low]:
+        report.add("logit scale", "note", f"{text}; {low} is the surest and dominates the mix until the gate is trained")
+    else:
+        report.add("logit scale", "ok", text)

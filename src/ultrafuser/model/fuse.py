@@ -1,0 +1,103 @@
+"""`ultrafuser fuse`: two to eight specialists become one checkpoint, tensor by tensor.
+
+Everything that can go wrong is looked at before the first byte is written, and the directory appears only when it is whole.
+Tensors that stay as they are are copied as bytes; only the two tables (V, H), the gate and, when dtypes differ, casts are
+computed, block by block. So peak memory does not depend on the models' size.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.io import new_directory, require_new, require_space
+from ultrafuser.model.companions import companion_bytes, write_companions
+from ultrafuser.model.layout import common_dtype, dropped_rows, fused_config, fused_tensors, gate_tensors
+from ultrafuser.model.lineup import line_up, resolve_templates
+from ultrafuser.model.safetensors_stream import Advance, parse_size, write_checkpoint, write_file
+from ultrafuser.model.sources import Specialist, open_specialists
+from ultrafuser.model.tensors import Tensors, tensor_bytes
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+GATE_FILE, DROPPED_FILE = "gate.safetensors", "dropped_rows.safetensors"
+
+
+@dataclass(frozen=True)
+class FuseOptions:
+    """What `fuse` may be told besides the specialists.
+
+    Args:
+        templates: shipped names, files, or ``own``, one for all or one each; None: each specialist's own.
+        gate_hidden_size: inner size of the gate.
+        dtype: of the fused weights (``float32``, ``bfloat16``, ``float16``); None: the one that holds all of theirs.
+        seed: of the gate's initialisation.
+        max_shard_size: of the weight files.
+        overwrite: replace an existing output.
+    """
+
+    templates: Sequence[str] | None = None
+    gate_hidden_size: int = 512
+    dtype: str | None = None
+    seed: int = 0
+    max_shard_size: str | int = "5GB"
+    overwrite: bool = False
+
+
+def fuse(
+    specialists: Sequence[str | Path], out: str | Path, *, names: Sequence[str] | None = None, options: FuseOptions | None = None
+) -> Path:
+    """Fuse ``specialists`` (directories, hub ids, adapters) into the checkpoint directory ``out``; return it.
+
+    The gate is fresh: the fused model mixes, but does not yet route. Raises `UserError` for anything wrong with the
+    specialists, the options, the disk or ``out``; nothing is left half-written.
+    """
+    options = options or FuseOptions()
+    out = require_new(out, overwrite=options.overwrite)
+    shard_size = parse_size(options.max_shard_size)
+    if options.gate_hidden_size < 1:
+        raise UserError(f"gate hidden size {options.gate_hidden_size} is not positive; the paper's is 512")
+    opened = open_specialists(specialists, names)
+    templates = resolve_templates(options.templates, len(opened))
+    lineup = line_up(opened, templates)
+    dtype = choose_dtype(opened, options.dtype)
+    config = fused_config(opened, lineup.plan, gate_hidden_size=options.gate_hidden_size, dtype=dtype)
+    tensors, gate = fused_tensors(opened, lineup.plan, dtype), gate_tensors(config, options.seed)
+    dropped = {one.name: rows for one in opened if (rows := dropped_rows(one, lineup.plan.slot_start))}
+    total = sum(tensor_bytes(tensor) for group in (tensors, gate, *dropped.values()) for tensor in group.values())
+    require_space(out, total + companion_bytes(opened))
+    with new_directory(out, overwrite=options.overwrite) as folder, progress_bar("fusing", total) as advance:
+        write_checkpoint(folder, tensors, max_shard_size=shard_size, apart={GATE_FILE: gate}, advance=advance)
+        write_companions(folder, opened, templates, lineup, config)
+        _write_dropped(folder, dropped, advance)
+    return out
+
+
+def _write_dropped(folder: Path, dropped: dict[str, Tensors], advance: Advance) -> None:
+    for name, rows in dropped.items():
+        write_file(folder / "specialists" / name / DROPPED_FILE, rows, advance)
+
+
+def choose_dtype(specialists: Sequence[Specialist], dtype: str | None) -> torch.dtype:
+    """The fused dtype: the one asked for, or the smallest that holds all the specialists' weights."""
+    if dtype is None:
+        return common_dtype(tensor.dtype for one in specialists for tensor in one.tensors.values())
+    if dtype not in DTYPES:
+        raise UserError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}{did_you_mean(dtype, DTYPES)}")
+    return DTYPES[dtype]
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Advance]:
+    """Show a bar of bytes on a terminal's standard error; yield the function that advances it."""
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.advance(task, count)

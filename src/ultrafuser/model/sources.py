@@ -1,0 +1,222 @@
+"""Specialists as they are given: a local directory, a hub id, or base + LoRA adapter. Opened without reading weights.
+
+Every mistake that can be seen from the files is found here, before anything is written: the issue's list of bad input.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+
+from ultrafuser.errors import UserError
+from ultrafuser.io import read_json
+from ultrafuser.model.adapters import is_adapter, merge_adapter, read_adapter_config
+from ultrafuser.model.configuration_ultrafuser import SUPPORTED_ARCHITECTURES
+from ultrafuser.model.tensors import FLOATS, INDEX_FILE, SINGLE_FILE, Tensors, open_checkpoint, same_bytes
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+HUB_IGNORED = ["*/*", "consolidated*"]  # the same weights once more, in their makers' own formats
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+
+
+@dataclass(frozen=True)
+class Specialist:
+    """One specialist, opened: everything but its weights is in memory, its weights are named byte ranges."""
+
+    name: str
+    given: str  # as the user wrote it
+    folder: Path  # of its configuration and weights; of its base for an adapter
+    tokenizer_folder: Path
+    config: PreTrainedConfig
+    tokenizer: Any
+    generation: dict[str, Any]  # its generation_config.json, {} without one
+    tensors: Tensors  # without lm_head.weight when tied
+    adapter: Path | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def rows(self) -> int:
+        """Rows of its embedding table."""
+        return self.tensors[EMBEDDING].shape[0]
+
+    @property
+    def tied(self) -> bool:
+        """Is one table both its embedding and its lm_head?"""
+        return HEAD not in self.tensors
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of its weights."""
+        return self.tensors[EMBEDDING].dtype
+
+
+def open_specialists(given: Sequence[str | Path], names: Sequence[str] | None = None, *, least: int = 2) -> list[Specialist]:
+    """Open all specialists. Raises `UserError` for the first that cannot be used, or for their number or names."""
+    if not least <= len(given) <= 8:
+        raise UserError(f"{len(given)} specialists given; from two to eight can be fused")
+    names = default_names(given) if names is None else list(names)
+    _check_names(names, len(given))
+    return [open_specialist(str(one), name) for one, name in zip(given, names, strict=True)]
+
+
+def default_names(given: Iterable[str | Path]) -> list[str]:
+    """The last part of each path or hub id."""
+    return [Path(str(one).partition("@")[0]).resolve().name for one in given]
+
+
+def _check_names(names: Sequence[str], count: int) -> None:
+    if len(names) != count:
+        raise UserError(f"{len(names)} names for {count} specialists: {', '.join(names)}; give one name each")
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise UserError(f"name {name!r} is not valid: letters, digits, '-', '_' and '.' only; give others with --names")
+    if len({name.casefold() for name in names}) < count:
+        raise UserError(f"names {', '.join(names)} are not all different; give others with --names")
+
+
+def open_specialist(given: str, name: str) -> Specialist:
+    """Open one specialist. Raises `UserError`: see the module docstring."""
+    folder = tokenizer_folder = locate(given)
+    adapter = folder if is_adapter(folder) and not _has_weights(folder) else None
+    settings = read_adapter_config(adapter) if adapter else {}
+    if adapter:
+        folder = _locate_base(str(settings["base_model_name_or_path"]), adapter)
+        tokenizer_folder = adapter if any((adapter / file).is_file() for file in TOKENIZER_FILES) else folder
+    config = _read_config(folder)
+    tensors, notes = _untangle_tie(open_checkpoint(folder), config)
+    if adapter:
+        tensors = merge_adapter(adapter, settings, tensors, tied=HEAD not in tensors)
+    config.tie_word_embeddings = HEAD not in tensors
+    config.vocab_size = tensors[EMBEDDING].shape[0] if adapter and EMBEDDING in tensors else config.vocab_size
+    _check_tensors(folder, config, tensors)
+    generation = folder / "generation_config.json"
+    return Specialist(
+        name=name,
+        given=given,
+        folder=folder,
+        tokenizer_folder=tokenizer_folder,
+        config=config,
+        tokenizer=read_tokenizer(tokenizer_folder),
+        generation=read_json(generation) if generation.is_file() else {},
+        tensors=tensors,
+        adapter=adapter,
+        notes=notes,
+    )
+
+
+def _has_weights(folder: Path) -> bool:
+    return (folder / SINGLE_FILE).is_file() or (folder / INDEX_FILE).is_file()
+
+
+def locate(given: str) -> Path:
+    """The directory that ``given`` names: a local one, or a hub id (``owner/name`` or ``owner/name@revision``), fetched."""
+    folder = Path(given).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise UserError(f"{given}: is a file; a specialist is a directory or a Hugging Face hub id")
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", given):
+        raise UserError(f"{given}: no such directory")
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = given.partition("@")
+    try:
+        found = snapshot_download(repository, revision=revision or None, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED)
+    except Exception as error:  # many kinds: no such model, gated, no network, ..; all mean the same to the user
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{given}: no such directory, and not to be had from the Hugging Face hub ({reason})") from None
+    return Path(found)
+
+
+def _locate_base(base: str, adapter: Path) -> Path:
+    """The adapter's base; a relative path may be meant from the adapter's own directory."""
+    beside = adapter / base
+    try:
+        return beside if beside.is_dir() else locate(base)
+    except UserError as error:
+        raise UserError(f"{adapter}: its base model cannot be opened: {error}") from None
+
+
+def _read_config(folder: Path) -> PreTrainedConfig:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no config.json; a specialist is a Hugging Face model directory")
+    raw = read_json(folder / "config.json")
+    model_type = raw.get("model_type") if isinstance(raw, dict) else None
+    if model_type not in SUPPORTED_ARCHITECTURES:
+        raise UserError(
+            f"{folder}: architecture {model_type!r} is not supported; supported are {', '.join(SUPPORTED_ARCHITECTURES)}"
+        )
+    if raw.get("quantization_config"):
+        raise UserError(f"{folder}: is quantised; give the unquantised checkpoint (the fused model can be quantised when loaded)")
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder)
+    except Exception as error:  # transformers raises many kinds for values it does not accept
+        raise UserError(f"{folder / 'config.json'}: not accepted by transformers ({_first_line(error)})") from None
+    return config
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer in ``folder``. Raises `UserError` if there is none or it does not load."""
+    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        raise UserError(f"{folder}: no tokenizer ({', '.join(TOKENIZER_FILES[:2])}); copy the one it was trained with there")
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # the tokenizers library raises plain Exception for a broken file
+        raise UserError(f"{folder}: its tokenizer does not load ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _untangle_tie(tensors: Tensors, config: PreTrainedConfig) -> tuple[Tensors, tuple[str, ...]]:
+    """Drop what is not a weight, and decide as transformers does whether a tied model's two tables are really one."""
+    kept: Tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
+    if not config.tie_word_embeddings or HEAD not in kept:
+        return kept, ()
+    head = kept.pop(HEAD)
+    if EMBEDDING not in kept:
+        return kept | {EMBEDDING: head}, ()
+    if same_bytes(kept[EMBEDDING], head):
+        return kept, ()
+    return kept | {HEAD: head}, ("its config ties the two tables, but they differ: they stay two, as transformers does",)
+
+
+def _check_tensors(folder: Path, config: PreTrainedConfig, tensors: Tensors) -> None:
+    """Compare names, shapes and dtypes with what the configuration promises."""
+    expected = expected_shapes(config)
+    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    for what, names in (("missing", missing), ("not of this architecture", extra)):
+        if names:
+            raise UserError(f"{folder}: {len(names)} tensors are {what}: {_few(sorted(names))}")
+    for name, tensor in tensors.items():
+        if tensor.dtype not in FLOATS:
+            raise UserError(
+                f"{folder}: tensor {name} is {tensor.dtype}: quantised weights cannot be fused; give the unquantised ones"
+            )
+        if tensor.shape != expected[name]:
+            raise UserError(
+                f"{folder}: tensor {name} has shape {list(tensor.shape)}, its config.json promises {list(expected[name])}"
+            )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", .." if len(names) > 3 else "")
+
+
+def expected_shapes(config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight a model of this configuration has; ``lm_head.weight`` only if it is not tied."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters(remove_duplicate=False)}
+    if config.tie_word_embeddings:
+        shapes.pop(HEAD, None)
+    return shapes

@@ -1,0 +1,192 @@
+"""Named tensors that live in files: where they are, and how to read a run of their rows.
+
+Nothing here ever holds a whole checkpoint. A `StoredTensor` is a byte range of a safetensors file, so a tensor that does
+not change is copied without being decoded; a `ComputedTensor` is made block of rows by block of rows when it is read.
+
+Notation: R rows (the first dimension) of a tensor of any shape (R, ..).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from ultrafuser.errors import UserError
+from ultrafuser.io import read_json
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+COMPARED_BYTES = 8 << 20
+INDEX_FILE, SINGLE_FILE = "model.safetensors.index.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of a safetensors file, as a byte range of it."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    file: Path
+    offset: int
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Read rows ``start:stop``, shape (stop - start, ..). Raises `UserError` if the file ends before them."""
+        width = row_bytes(self)
+        buffer = torch.empty((stop - start) * width, dtype=torch.uint8)
+        with open(self.file, "rb", buffering=0) as file:
+            file.seek(self.offset + start * width)
+            read_exactly(file.fileno(), memoryview(buffer.numpy()), self.file)
+        return buffer.view(self.dtype).view(stop - start, *self.shape[1:])
+
+    def cut(self, start: int, stop: int) -> StoredTensor:
+        """Rows ``start:stop`` as a stored tensor of their own; nothing is read."""
+        return replace(self, shape=(stop - start, *self.shape[1:]), offset=self.offset + start * row_bytes(self))
+
+
+@dataclass(frozen=True)
+class ComputedTensor:
+    """A tensor whose rows ``start:stop`` are ``read(start, stop)``, of this dtype and shape."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    read: Callable[[int, int], torch.Tensor]
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Compute rows ``start:stop``, shape (stop - start, ..)."""
+        return self.read(start, stop)
+
+
+AnyTensor: TypeAlias = StoredTensor | ComputedTensor
+Tensors: TypeAlias = dict[str, AnyTensor]
+
+
+def tensor_bytes(tensor: AnyTensor) -> int:
+    """Size of the whole tensor in bytes."""
+    return math.prod(tensor.shape) * tensor.dtype.itemsize
+
+
+def row_bytes(tensor: AnyTensor) -> int:
+    """Size of one row in bytes."""
+    return math.prod(tensor.shape[1:]) * tensor.dtype.itemsize
+
+
+def cast(tensor: AnyTensor, dtype: torch.dtype) -> AnyTensor:
+    """The tensor in another dtype; the tensor itself if it has that dtype already."""
+    if tensor.dtype == dtype:
+        return tensor
+    return ComputedTensor(dtype, tensor.shape, lambda start, stop: tensor.rows(start, stop).to(dtype))
+
+
+def from_memory(tensor: torch.Tensor) -> ComputedTensor:
+    """A tensor that is in memory already."""
+    return ComputedTensor(tensor.dtype, tuple(tensor.shape), lambda start, stop: tensor[start:stop])
+
+
+def same_bytes(one: AnyTensor, other: AnyTensor) -> bool:
+    """Are two tensors equal in dtype, shape and every bit? Read in blocks of rows."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    step = max(1, COMPARED_BYTES // max(1, row_bytes(one)))
+    blocks = ((start, min(start + step, one.shape[0])) for start in range(0, one.shape[0], step))
+    return all(torch.equal(_bits(one, *block), _bits(other, *block)) for block in blocks)
+
+
+def _bits(tensor: AnyTensor, start: int, stop: int) -> torch.Tensor:
+    return tensor.rows(start, stop).contiguous().view(torch.uint8)
+
+
+def read_exactly(descriptor: int, view: memoryview, file: Path) -> None:
+    """Fill ``view`` from an open file. Raises `UserError` if the file ends early."""
+    while view:
+        count = os.readv(descriptor, [view])
+        if count == 0:
+            raise UserError(f"{file}: ended while being read; was it changed? Fetch it again")
+        view = view[count:]
+
+
+def read_header(file: Path) -> dict[str, StoredTensor]:
+    """Name -> tensor of one safetensors file. Raises `UserError` if the file is missing, truncated or not safetensors."""
+    header, start, size = _read_header_json(file)
+    tensors = {name: _stored(file, name, entry, start) for name, entry in header.items() if name != "__metadata__"}
+    end = max((tensor.offset + tensor_bytes(tensor) for tensor in tensors.values()), default=start)
+    if size != end:
+        what = "truncated" if size < end else "damaged"
+        raise UserError(f"{file}: {what}: it should have {end:,} bytes but has {size:,}; fetch it again")
+    return tensors
+
+
+def _read_header_json(file: Path) -> tuple[dict[str, Any], int, int]:
+    """The header, the offset at which data begins, and the file's size."""
+    try:
+        with open(file, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            prefix = stream.read(8)
+            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+            if size < 8 or length > size - 8:
+                raise UserError(f"{file}: truncated: not even its header is complete; fetch it again")
+            return dict(json.loads(stream.read(length))), 8 + length, size
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file; a shard named in {INDEX_FILE} is missing") from None
+    except (ValueError, TypeError):
+        raise UserError(f"{file}: not a safetensors file (its header is not valid JSON)") from None
+
+
+def _stored(file: Path, name: str, entry: Any, start: int) -> StoredTensor:
+    try:
+        begin, end = entry["data_offsets"]
+        tensor = StoredTensor(DTYPES[entry["dtype"]], tuple(entry["shape"]), file, start + begin)
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{file}: tensor {name} has a dtype or header entry that is not known") from None
+    if end - begin != tensor_bytes(tensor):
+        raise UserError(f"{file}: tensor {name}: {end - begin} bytes do not hold shape {list(tensor.shape)}; fetch it again")
+    return tensor
+
+
+def open_checkpoint(folder: Path) -> Tensors:
+    """Name -> tensor of the checkpoint in ``folder``, one file or sharded; no data is read.
+
+    Raises `UserError`: no weights, weights pickled instead of safetensors, a shard missing or damaged.
+    """
+    if (folder / SINGLE_FILE).is_file():
+        return dict(read_header(folder / SINGLE_FILE))
+    if not (folder / INDEX_FILE).is_file():
+        raise UserError(_no_weights(folder))
+    index = read_json(folder / INDEX_FILE)
+    if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
+        raise UserError(f"{folder / INDEX_FILE}: has no weight_map; fetch it again")
+    shards = {shard: read_header(folder / shard) for shard in sorted(set(index["weight_map"].values()))}
+    for name, shard in index["weight_map"].items():
+        if name not in shards[shard]:
+            raise UserError(f"{folder / shard}: tensor {name} is missing although {INDEX_FILE} places it here")
+    return {name: shards[shard][name] for name, shard in index["weight_map"].items()}
+
+
+def _no_weights(folder: Path) -> str:
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl"))
+    if pickled:
+        return (
+            f"{folder}: its weights are pickled ({pickled[0]}), which can run code when loaded; convert them to safetensors "
+            "(load with transformers, then save_pretrained)"
+        )
+    return f"{folder}: no weights: neither {SINGLE_FILE} nor {INDEX_FILE} is there"

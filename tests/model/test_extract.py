@@ -1,0 +1,104 @@
+"""Extracting gives back what was fused, bit for bit, and what was trained after joint training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tiny import tiny_specialist, tiny_tokenizer
+from ultrafuser.errors import UserError
+from ultrafuser.model.extract import extract
+from ultrafuser.model.fuse import fuse
+
+NAMES = ("text", "code", "math", "half")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four unlike specialists (tied, padded rows, own tokens, dtype, width) and the model fused of them."""
+    root = tmp_path_factory.mktemp("extract")
+    own_tokens = tiny_tokenizer("chatml", extra_tokens=("<PRE>", "<SUF>"))
+    folders = [
+        tiny_specialist(root / "text", "llama", 0, template="user"),
+        tiny_specialist(root / "code", "qwen2", 1, template="chatml", tie=True, vocab_size=352, tokenizer=own_tokens),
+        tiny_specialist(root / "math", "mistral", 2, template="inst", hidden_size=48, num_hidden_layers=3, vocab_size=330),
+        tiny_specialist(root / "half", "qwen3", 3, template="user", dtype=torch.bfloat16),
+    ]
+    fuse(folders, root / "fused")
+    return root
+
+
+def load(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bit_identical(root: Path, tmp_path: Path, name: str) -> None:
+    """Catches a lost row, a wrong column, a changed dtype, a tie written as two tables, and another tokenizer or template."""
+    out = extract(root / "fused", name, tmp_path / name)
+    before, after = load(root / name), load(out)
+    assert before.keys() == after.keys()
+    assert all(before[key].dtype == after[key].dtype and torch.equal(before[key], after[key]) for key in before)
+    ids = torch.tensor([[3, 50, 200, 319]])
+    with torch.no_grad():
+        logits = [AutoModelForCausalLM.from_pretrained(folder)(ids).logits for folder in (root / name, out)]
+    assert torch.equal(*logits)
+    own, given = AutoTokenizer.from_pretrained(root / name), AutoTokenizer.from_pretrained(out)
+    chat = [{"role": "user", "content": "What is 12 and 30?"}, {"role": "assistant", "content": "42"}]
+    assert own.get_vocab() == given.get_vocab()
+    assert own.apply_chat_template(chat, tokenize=False) == given.apply_chat_template(chat, tokenize=False)
+    assert {path.name for path in out.iterdir()} == {path.name for path in (root / name).iterdir()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_from_shards_of_save_pretrained(root: Path, tmp_path: Path, name: str) -> None:
+    """Catches a reader that knows only the files that `fuse` writes."""
+    saved = tmp_path / "saved"
+    AutoModelForCausalLM.from_pretrained(root / "fused").save_pretrained(saved, max_shard_size="100KB")
+    shutil.copytree(root / "fused" / "specialists", saved / "specialists")
+    before, after = load(root / name), load(extract(saved, name, tmp_path / name))
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_after_joint_training(root: Path, tmp_path: Path) -> None:
+    """Catches a tied specialist whose two tables have been trained apart written as one, and an end token left untrained."""
+    model = AutoModelForCausalLM.from_pretrained(root / "fused")
+    columns, end = slice(32, 64), model.config.slot_start
+    with torch.no_grad():
+        model.lm_head.weight[7, columns] += 1
+        model.lm_head.weight[end, columns] += 2
+        model.model.embed_tokens.weight[end, columns] += 3
+        model.model.layers[2].mlp.up_proj.weight += 4
+    model.save_pretrained(tmp_path / "trained")
+    shutil.copytree(root / "fused" / "specialists", tmp_path / "trained" / "specialists")
+    before = load(root / "code")
+    out = extract(tmp_path / "trained", "code", tmp_path / "code")
+    after, head = load(out), before["model.embed_tokens.weight"].clone()
+    head[7] += 1
+    head[4] += 2  # <|im_end|>, the end of its turns
+    embedding = before["model.embed_tokens.weight"].clone()
+    embedding[4] += 3
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is False
+    assert torch.equal(after["lm_head.weight"], head) and torch.equal(after["model.embed_tokens.weight"], embedding)
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(after[name], before[name] + 4)
+
+
+def test_bad_input(root: Path, tmp_path: Path) -> None:
+    """Catches a traceback for a misspelt name, a model that is not fused, or a fused one without its specialists' files."""
+    with pytest.raises(UserError, match="no specialist 'coda'; it has text, code, math, half; did you mean 'code'"):
+        extract(root / "fused", "coda", tmp_path / "out")
+    with pytest.raises(UserError, match="not a fused model"):
+        extract(root / "text", "code", tmp_path / "out")
+    with pytest.raises(UserError, match="no such directory"):
+        extract(root / "none", "code", tmp_path / "out")
+    AutoModelForCausalLM.from_pretrained(root / "fused").save_pretrained(tmp_path / "bare")
+    with pytest.raises(UserError, match="copy the folder 'specialists'"):
+        extract(tmp_path / "bare", "code", tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"bare"}

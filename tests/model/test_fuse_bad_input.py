@@ -1,0 +1,176 @@
+"""What cannot be fused is refused in one line that names it, and nothing is written (the issue's list of bad input)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tiny import tiny_specialist, tiny_tokenizer
+from ultrafuser.errors import UserError
+from ultrafuser.model import sources
+from ultrafuser.model.fuse import fuse
+from ultrafuser.model.sources import open_specialist, open_specialists
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_specialist(tmp_path_factory.mktemp("good") / "good")
+
+
+def edit_config(folder: Path, **values: object) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def edit_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def truncate(folder: Path, keep: float) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * keep)])
+
+
+def pickle_only(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def shard_missing(folder: Path) -> None:
+    shutil.rmtree(folder)
+    tiny_specialist(folder, max_shard_size="40KB")
+    next(folder.glob("model-00002*")).unlink()
+
+
+def other_vocabulary(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+def remove(*names: str) -> Callable[[Path], object]:
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+def not_safetensors(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\x04" + b"\0" * 7 + b"nope")
+
+
+NORM = "model.norm.weight"
+GPT2 = "'gpt2' is not supported; supported are llama, mistral, qwen2, qwen3"
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (shutil.rmtree, "no such directory"),
+    "a file": (lambda folder: (shutil.rmtree(folder), folder.write_text("")), "is a file"),
+    "no config": (remove("config.json"), "no config.json"),
+    "broken config": (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
+    "values refused": (lambda folder: edit_config(folder, num_attention_heads="four"), "not accepted by transformers"),
+    "architecture": (lambda folder: edit_config(folder, model_type="gpt2"), GPT2),
+    "quantised": (lambda folder: edit_config(folder, quantization_config={"bits": 4}), "is quantised"),
+    "int8": (lambda folder: edit_tensors(folder, lambda t: t.update({NORM: t[NORM].char()})), "quantised weights"),
+    "truncated": (lambda folder: truncate(folder, 0.9), "model.safetensors: truncated: it should have"),
+    "header truncated": (lambda folder: truncate(folder, 0.001), "truncated: not even its header"),
+    "not safetensors": (not_safetensors, "not a safetensors file"),
+    "pickled": (pickle_only, r"pickled \(pytorch_model.bin\).*convert"),
+    "no weights": (remove("model.safetensors"), "no weights"),
+    "shard missing": (shard_missing, "model-00002-of-.*no such file"),
+    "tensor missing": (lambda folder: edit_tensors(folder, lambda t: t.pop(NORM)), f"1 tensors are missing: {NORM}"),
+    "tensor extra": (lambda folder: edit_tensors(folder, lambda t: t.update(x=torch.ones(2))), "not of this architecture: x"),
+    "shape": (lambda folder: edit_tensors(folder, lambda t: t.update({NORM: torch.ones(7)})), rf"{NORM} has shape \[7\]"),
+    "no tokenizer": (remove("tokenizer.json", "tokenizer_config.json"), "no tokenizer"),
+    "broken tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer does not load"),
+    "vocabulary": (other_vocabulary, "conflict"),
+    "no template": (remove("chat_template.jinja"), "template"),
+    "template drops content": (lambda folder: (folder / "chat_template.jinja").write_text("hello"), "template"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_refused_in_one_line_and_nothing_written(good: Path, tmp_path: Path, fault: str) -> None:
+    """Catches a traceback, a message that does not say what is wrong, and a half-written output."""
+    bad, (damage, message) = tmp_path / "bad", FAULTS[fault]
+    shutil.copytree(good, bad)
+    damage(bad)
+    with pytest.raises(UserError, match=message) as caught:
+        fuse([good, bad], tmp_path / "out")
+    assert "\n" not in str(caught.value) and "bad" in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} <= {"bad"}
+
+
+@pytest.mark.parametrize(
+    ("count", "names", "message"),
+    [
+        (1, None, "1 specialists given; from two to eight"),
+        (9, None, "9 specialists given; from two to eight"),
+        (2, None, "not all different"),
+        (2, ["a", "A"], "not all different"),
+        (2, ["a", "../b"], "'../b' is not valid"),
+        (2, ["a"], "1 names for 2 specialists"),
+    ],
+)
+def test_number_and_names(good: Path, count: int, names: list[str] | None, message: str) -> None:
+    """Catches names that would write outside the directory or over each other."""
+    with pytest.raises(UserError, match=message):
+        open_specialists([good] * count, names)
+
+
+def test_what_is_no_weight_is_ignored(good: Path, tmp_path: Path) -> None:
+    """Catches a refusal of old Llama checkpoints, which hold their rotary tables too."""
+    shutil.copytree(good, tmp_path / "old")
+    edit_tensors(tmp_path / "old", lambda t: t.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}))
+    assert open_specialist(str(tmp_path / "old"), "old").tensors.keys() == open_specialist(str(good), "good").tensors.keys()
+
+
+@pytest.mark.parametrize(("differ", "tied"), [(False, True), (True, False)])
+def test_tied_checkpoint_with_two_tables(tmp_path: Path, differ: bool, tied: bool) -> None:
+    """Catches a head that is thrown away because the config says tied; transformers keeps it when it differs."""
+    folder = tiny_specialist(tmp_path / "tied", tie=True)
+    edit_tensors(folder, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"] + differ}))
+    assert open_specialist(str(folder), "tied").tied is tied
+
+
+def test_hub_id_is_fetched_with_only_what_is_needed(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a hub id taken for a path, a lost revision, and weights fetched twice or pickled."""
+    import huggingface_hub
+
+    asked = {}
+
+    def fake(repository: str, **options: object) -> str:
+        asked.update(options, repository=repository)
+        return str(good)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
+    assert open_specialist("owner/model-7b@v1.0", "a").folder == good
+    assert (asked["repository"], asked["revision"]) == ("owner/model-7b", "v1.0")
+    assert "*.bin" not in str(asked["allow_patterns"])
+    assert sources.default_names(["owner/model-7b@v1.0", "owner/other"]) == ["model-7b", "other"]
+
+
+def test_hub_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a traceback of the hub client for a misspelt id or a missing network."""
+    import huggingface_hub
+
+    def fail(*_: object, **__: object) -> str:
+        raise OSError("404 Client Error\nmore lines")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(UserError, match=r"owner/none: no such directory, and not to be had .*\(404 Client Error\)") as caught:
+        open_specialist("owner/none", "a")
+    assert "\n" not in str(caught.value)
+
+
+def test_extra_tokens_and_padded_rows_are_no_obstacle(good: Path, tmp_path: Path) -> None:
+    """Catches a refusal of CodeLlama's 16 further tokens or of padded embedding tables."""
+    longer = tiny_specialist(tmp_path / "code", seed=1, tokenizer=tiny_tokenizer(extra_tokens=("<PRE>", "<SUF>")), vocab_size=384)
+    fused = fuse([good, longer], tmp_path / "fused")
+    assert json.loads((fused / "config.json").read_text())["slot_start"] == 320
+    assert load_file(fused / "specialists" / "code" / "dropped_rows.safetensors")["lm_head.weight"].shape == (64, 32)
