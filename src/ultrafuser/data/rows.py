@@ -1,0 +1,85 @@
+"""Where conversations come from: JSON lines (plain or gzipped), Parquet, or a dataset of the hub, read row by row.
+
+Implements the input side of "Data and templates". Nothing is judged here: `conversations.py` says what a good row is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ultrafuser.errors import UserError, did_you_mean
+
+LINES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+SUFFIXES = (*LINES, ".parquet")
+
+
+def read_rows(source: str | Path) -> Iterator[tuple[str, Any]]:
+    """Yield ``(where, row)`` of a file, a directory or a hub dataset; ``where`` is like ``"train.jsonl line 12"``.
+
+    A row is the undecoded bytes of one line for JSON lines, else the value itself. What is no local path is a hub dataset;
+    ``"owner/name:split"`` or ``"folder:split"`` picks a split other than ``train``. Raises `UserError` when the source cannot
+    be found or read.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        if not path.name.endswith(SUFFIXES):
+            raise UserError(f"{source}: unknown kind of data file; give one that ends in {', '.join(SUFFIXES)}")
+        return _parquet_rows(path) if path.suffix == ".parquet" else _json_lines(path)
+    name, _, split = (str(path), "", "") if path.is_dir() else str(path).partition(":")
+    if not Path(name).is_dir() and (isinstance(source, Path) or _looks_local(str(source))):
+        near = did_you_mean(path.name, [file.name for file in path.parent.glob("*")])
+        raise UserError(f"{source}: no such file or directory{near}")
+    return _dataset_rows(name, split or "train")
+
+
+def _looks_local(source: str) -> bool:
+    return source.startswith((".", "/", "~")) or source.endswith(SUFFIXES)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield f"{path} line {number}", line
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); is the file complete?") from None
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path} row {number}", row
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as Parquet ({_first_line(error)}); is the file complete?") from None
+
+
+def _dataset_rows(name: str, split: str) -> Iterator[tuple[str, Any]]:
+    """Rows of a hub dataset, of a directory that ``save_to_disk`` wrote, or of a directory of data files."""
+    import datasets
+
+    try:
+        if any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json")):
+            loaded = datasets.load_from_disk(name)
+            data = loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
+        else:
+            data = datasets.load_dataset(name, split=split)
+    except Exception as error:  # the loaders raise whatever their network, cache and parser layers do
+        raise UserError(f"{name}: cannot be loaded as a dataset with split '{split}' ({_first_line(error)})") from None
+    for number, row in enumerate(data, start=1):
+        yield f"{name} ({split}) row {number}", row
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
