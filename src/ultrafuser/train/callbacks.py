@@ -1,0 +1,100 @@
+"""What goes along with the Trainer's loop: the progress bar, the stop on Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+
+class ProgressBar(TrainerCallback):
+    """One bar per stage on stderr, with the newest loss, loss per domain and speed."""
+
+    def __init__(self, title: str):
+        self.title = title
+        self.bar: Progress | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        counters = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        title, news = TextColumn("{task.description}"), TextColumn("{task.fields[news]}")
+        self.bar = Progress(title, *counters, news, console=Console(stderr=True), refresh_per_second=2)
+        self.task = self.bar.add_task(self.title, total=state.max_steps, completed=state.global_step, news="")
+        self.bar.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar:
+            self.bar.update(self.task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if self.bar and logs and "tokens_per_second" in logs:
+            self.bar.update(self.task, news=headline(logs))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Put the terminal back as it was; safe to call twice."""
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
+
+
+def headline(logs: dict[str, float]) -> str:
+    """A log line for the bar: ``loss 1.23 (code 0.98, text 1.50)  entropy 0.71  1,234 tok/s``."""
+    parts = [f"{key.removeprefix('loss/')} {value:.3f}" for key, value in logs.items() if key.startswith("loss/")]
+    entropy = f"  entropy {logs['gate_entropy']:.2f}" if "gate_entropy" in logs else ""
+    return f"loss {logs['loss']:.3f} ({', '.join(parts)}){entropy}  {logs['tokens_per_second']:,.0f} tok/s"
+
+
+class StopOnInterrupt(TrainerCallback):
+    """On the first Ctrl-C finish the step, save and stop; on the second stop at once, as Python does.
+
+    A context manager: the signal handler is in place inside the ``with`` block only.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.stopped = False
+
+    def __enter__(self) -> StopOnInterrupt:
+        self.previous: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if _any_process(self.asked, args.device):
+            self.stopped = control.should_save = control.should_training_stop = True
+
+
+def _any_process(flag: bool, device: torch.device) -> bool:
+    """Is the flag set on any process? They must all stop at the same step, or the rest would wait for ever."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return flag
+    flags = torch.tensor(int(flag), device=device)
+    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+    return bool(flags.item())
+
+
+class LogBeforeSaving(TrainerCallback):
+    """A checkpoint is always preceded by a log line, so that no window of metrics spans an interruption."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if control.should_save:
+            control.should_log = True

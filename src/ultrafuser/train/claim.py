@@ -1,0 +1,88 @@
+"""Whose is a work directory? It says what made it, so that only the same run goes on in it.
+
+What decides the trained weights is written into ``settings.json``: model, data, stages, decisive settings. Models and data
+are known by digests of their content, not by their paths or dates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ultrafuser.data.dataset import ConversationDataset
+from ultrafuser.errors import UserError
+from ultrafuser.io import read_json, write_json
+from ultrafuser.train.processes import process_state
+from ultrafuser.train.stage import DECISIVE_SETTINGS, Stage, TrainSettings
+
+SETTINGS_FILE = "settings.json"
+SAMPLES, SAMPLE_BYTES = 64, 4096
+
+
+def claim(work: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
+    """Make ``work`` the work directory of the run that ``facts`` describe; what such a run left there stays.
+
+    Raises `UserError`, naming what differs, if another run left it unfinished and ``overwrite`` is not given.
+    """
+    facts = json.loads(json.dumps(facts))
+    left = work / SETTINGS_FILE
+    changed = differences(read_json(left), facts) if left.exists() else []
+    if changed and not overwrite:
+        raise UserError(
+            f"{work}: holds an unfinished run with other settings ({'; '.join(changed)}); "
+            "give the same settings to go on, or --overwrite to start anew"
+        )
+    state = process_state()
+    state.wait_for_everyone()
+    if state.is_main_process and (changed or not left.exists()):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        write_json(left, facts)
+    state.wait_for_everyone()
+
+
+def run_facts(stages: list[Stage], dataset: ConversationDataset, settings: TrainSettings) -> dict[str, Any]:
+    """What decides the outcome of training, apart from the model: JSON values."""
+    return {
+        "stages": {stage.name: asdict(stage) for stage in stages},
+        "settings": {name: getattr(settings, name) for name in DECISIVE_SETTINGS},
+        "domains": dataset.domains,
+        "data": data_digest(dataset),
+        "sharded by FSDP": os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true",  # another format of checkpoints
+    }
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """``["stages.gate.steps was 400, is 300", ..]`` for two JSON values."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [f"{path} was {old}, is {new}"]
+    names = [*old, *(name for name in new if name not in old)]
+    return [line for name in names for line in differences(old.get(name), new.get(name), f"{path}.{name}".lstrip("."))]
+
+
+def data_digest(dataset: ConversationDataset) -> str:
+    """Digest of every token, label and domain of a data set."""
+    digest = hashlib.sha256()
+    for array in (dataset.tokens, dataset.is_answer, dataset.offsets, dataset.domain_ids):
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()[:16]
+
+
+def model_digest(folder: Path) -> str:
+    """Digest of a checkpoint's configuration, and of samples of its weights: it takes no time even for 100 GB."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with open(file, "rb") as stream:
+            for sample in range(SAMPLES):
+                stream.seek(size * sample // SAMPLES)
+                digest.update(stream.read(SAMPLE_BYTES))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,81 @@
+"""Loads a fused model for a stage, in the precision that the stage needs.
+
+Moving parameters are float32 (in bfloat16 a step of 2e-5 is mostly rounded away) and compute in bfloat16 under autocast where
+that is chosen. Frozen ones are held in the compute precision, or quantised by bitsandbytes. The gate is always float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging as hf_logging
+
+from ultrafuser.errors import UserError
+from ultrafuser.io import read_json
+from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM
+from ultrafuser.train.processes import process_state
+from ultrafuser.train.stage import Stage, TrainSettings
+
+KEPT_WHOLE = ["model.gate", "lm_head", "embed_tokens"]
+
+
+def require_fused(folder: Path) -> None:
+    """Raise `UserError` unless ``folder`` holds a fused model."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such directory; give a fused model, as 'ultrafuser fuse' writes it")
+    model_type = read_json(folder / "config.json").get("model_type")
+    if model_type != "ultrafuser":
+        raise UserError(f"{folder}: is a {model_type} model, not a fused one; make one with 'ultrafuser fuse'")
+
+
+def computes_in_bf16(settings: TrainSettings) -> bool:
+    """Does this run compute in bfloat16? ``auto`` means: on a GPU that has it."""
+    if settings.mixed_precision != "auto":
+        return settings.mixed_precision == "bf16"
+    return process_state().device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def load_model(folder: Path, stage: Stage, settings: TrainSettings) -> Any:
+    """The fused model in ``folder``, ready for the stage. Raises `UserError` if bitsandbytes is wanted but missing."""
+    frozen_in_bf16 = stage.moves != "all" and computes_in_bf16(settings)
+    options: dict[str, Any] = {"dtype": torch.bfloat16 if frozen_in_bf16 else torch.float32}
+    if settings.load_in:
+        options |= {"quantization_config": _quantization(settings), "device_map": {"": process_state().device}}
+    with _no_bars():
+        model: Any = UltraFuserForCausalLM.from_pretrained(folder, **options)
+    if settings.load_in:
+        # Trainer refuses a quantised model without adapters. Here nothing quantised moves and the gate is an ordinary float32
+        # module, so for training this is an ordinary model.
+        model.is_quantized = False
+    return model
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """The training bar is the one that is shown."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
+
+
+def _quantization(settings: TrainSettings) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(f"load_in={settings.load_in} needs bitsandbytes; install it with: pip install 'ultrafuser[quant]'")
+    return BitsAndBytesConfig(
+        load_in_8bit=settings.load_in == "8bit",
+        load_in_4bit=settings.load_in == "4bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16 if computes_in_bf16(settings) else torch.float32,
+        llm_int8_skip_modules=KEPT_WHOLE,
+    )

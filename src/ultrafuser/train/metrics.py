@@ -1,0 +1,77 @@
+"""What is measured while training: loss, gate weights and gate entropy per domain, tokens per second.
+
+Mean gate weights per domain are the paper's table 6, seen as they come about. A gate that gives every token of every domain
+to one specialist has collapsed: the others get no gradient (it is scaled by their weight), so this does not mend itself.
+
+Notation: B batch, T tokens, D domains, N specialists.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+COLLAPSED_ENTROPY = 0.05  # of log N
+COLLAPSED_WEIGHT = 0.95
+
+
+class MetricWindow:
+    """Sums over the answer tokens seen since the last log line, kept on the device so that no step waits for them."""
+
+    def __init__(self, domains: Sequence[str], specialists: Sequence[str], device: torch.device):
+        self.domains, self.specialists = list(domains), list(specialists)
+        # One row per domain: loss, answer tokens, gate entropy, one weight per specialist. The last row: all tokens.
+        self.sums = torch.zeros(len(self.domains) + 1, 3 + len(self.specialists), dtype=torch.float64, device=device)
+        self.started = time.perf_counter()
+
+    @torch.no_grad()
+    def add(
+        self,
+        domain_ids: torch.Tensor,
+        labels: torch.Tensor,
+        token_losses: torch.Tensor,
+        gate_weights: torch.Tensor | None,
+        tokens: torch.Tensor,
+    ) -> None:
+        """Add one batch: domain_ids (B,), labels (B, T), token_losses (B, T), gate_weights (B, T, N), tokens a count."""
+        answers = labels[:, 1:] != -100  # (B, T-1)
+        columns = [token_losses[:, 1:].double() * answers, answers.double()]
+        if gate_weights is not None:
+            weights = gate_weights[:, :-1].double() * answers[..., None]  # those at position t-1 predict token t
+            columns += [torch.special.entr(weights).sum(-1), *weights.unbind(-1)]
+        rows = torch.stack([column.sum(1) for column in columns], dim=1)  # (B, 2) or (B, 3+N)
+        self.sums[:, : rows.shape[1]].index_add_(0, domain_ids, rows)
+        self.sums[-1, 0] += tokens
+
+    def drain(self, add_up: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
+        """The window's means, over all processes (``add_up`` sums a tensor over them), and start a new window."""
+        sums = add_up(self.sums.clone()).cpu()
+        now = time.perf_counter()
+        result = {"tokens_per_second": float(sums[-1, 0]) / max(now - self.started, 1e-9)}
+        self.started = now
+        self.sums.zero_()
+        counts = sums[:-1, 1]
+        means = (sums[:-1] / counts.clamp(min=1)[:, None]).tolist()
+        for domain, (loss, _, entropy, *weights), count in zip(self.domains, means, counts.tolist(), strict=True):
+            if not count:
+                continue
+            result[f"loss/{domain}"] = loss
+            if weights:
+                result[f"gate_entropy/{domain}"] = entropy
+                result |= {f"gate/{domain}/{name}": weight for name, weight in zip(self.specialists, weights, strict=True)}
+        if self.specialists:
+            result["gate_entropy"] = float(sums[:-1, 2].sum() / counts.sum().clamp(min=1))
+        return result
+
+
+def collapsed_onto(metrics: dict[str, float], domains: Sequence[str], specialists: Sequence[str]) -> str | None:
+    """The specialist that gets nearly all weight in every domain, if there is one: the gate has collapsed onto it."""
+    if len(specialists) < 2 or metrics.get("gate_entropy", 1.0) >= COLLAPSED_ENTROPY * math.log(len(specialists)):
+        return None
+    for name in specialists:
+        if all(metrics.get(f"gate/{domain}/{name}", 0.0) > COLLAPSED_WEIGHT for domain in domains):
+            return name
+    return None

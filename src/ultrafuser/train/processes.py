@@ -1,0 +1,16 @@
+"""The processes that train together, as ``accelerate launch`` has started them: often just this one."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+
+
+def process_state() -> PartialState:
+    """This process's place among those that train together; joins them at the first call.
+
+    Accelerate must be told that they are to run on the CPU, or it takes a process without an accelerator for a lone one.
+    """
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=on_cpu)

@@ -1,0 +1,61 @@
+"""Writes what a stage has made: a fused checkpoint of the same layout, in which only what moved is written anew.
+
+Weight files that hold nothing that moved are hard links to the source's where the file system allows it, so a gate stage
+costs the disk next to nothing and leaves the specialists' weights as they were, bit for bit. All other files are copied:
+people edit them, and an edit must not reach back into the source.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from ultrafuser.io import new_directory
+from ultrafuser.model.safetensors_stream import write_file
+from ultrafuser.model.tensors import cast, from_memory, read_header
+
+HISTORY = "training"  # the directory in a trained checkpoint that says how it was trained
+NO_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EACCES, errno.ENOSYS)
+
+
+def write_result(source: Path, moved: dict[str, torch.Tensor], target: Path) -> None:
+    """Write ``source`` with the tensors ``moved`` in place of its own as ``target``, which appears whole or not at all.
+
+    Every tensor keeps the dtype it has in ``source``. Raises `UserError` on a full disk or a damaged source.
+    """
+    with new_directory(target) as staging:
+        link_tree(source, staging)
+        for file in sorted(staging.glob("*.safetensors")):
+            tensors = read_header(source / file.name)
+            if tensors.keys().isdisjoint(moved):
+                continue
+            file.unlink()  # a link: writing into it would change the source
+            new = {name: cast(from_memory(moved[name]), old.dtype) for name, old in tensors.items() if name in moved}
+            write_file(file, {**tensors, **new})
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Fill the existing directory ``target`` with the files of ``source``: weights linked, others copied, hidden ones not."""
+    for path in source.iterdir():
+        if path.name.startswith(".") or path.name == HISTORY:
+            continue
+        if path.is_dir():
+            (target / path.name).mkdir()
+            link_tree(path, target / path.name)
+        elif path.suffix == ".safetensors":
+            _link(path.resolve(), target / path.name)
+        else:
+            shutil.copyfile(path, target / path.name)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in NO_LINK:
+            raise
+        shutil.copyfile(source, target)

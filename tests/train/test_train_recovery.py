@@ -1,0 +1,182 @@
+"""Training that is killed, interrupted, changed half-way or shared by several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from training_world import QUIET, STAGES, conversations, in_process, run_as_rank, run_training, weights
+
+from ultrafuser.errors import UserError
+from ultrafuser.train import checkpoint
+from ultrafuser.train.checkpoint import checkpoints, new_checkpoint
+from ultrafuser.train.run import train
+from ultrafuser.train.stage import Stage, TrainSettings
+from ultrafuser.train.trainer import StageTrainer
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(fused, tmp_path_factory):
+    out = tmp_path_factory.mktemp("uninterrupted") / "out"
+    process = in_process(run_training, fused, out)
+    process.join(120)
+    assert process.exitcode == 0
+    return out
+
+
+def files(folder):
+    """Every file's bytes, but for how fast the training was and which versions it ran on."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    lines = [json.loads(line) for line in found.pop("training/metrics.jsonl").splitlines()]
+    return found, [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
+
+
+def die_at(event, *args):
+    """Run the training, but SIGKILL this process at the ``event``-th time it touches the file system's order of things."""
+    left = event
+
+    def counted(function):
+        def wrapper(*args, **kwargs):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    os.rename, os.fsync, shutil.rmtree = counted(os.rename), counted(os.fsync), counted(shutil.rmtree)
+    run_training(*args)
+
+
+def test_killed_at_any_moment_it_resumes_to_the_same_bits(fused, uninterrupted, tmp_path):
+    """Catches half-written checkpoints that count, and state left out of them: moments, schedule, order of the data, history."""
+    out, chance = tmp_path / "out", random.Random(0)
+    kills = 0
+    for attempt in range(12):
+        if attempt % 2:  # in the middle of writing something
+            process = in_process(die_at, chance.randint(2, 30), fused, out)
+            process.join(60)
+        else:  # anywhere
+            process = in_process(run_training, fused, out)
+            process.join(chance.uniform(0.3, 2.0))
+            process.kill()
+            process.join()
+        assert not out.exists() or process.exitcode == 0 or (out / "training" / "settings.json").exists()
+        if out.exists():
+            break
+        kills += process.exitcode == -signal.SIGKILL
+    if not out.exists():
+        run_training(fused, out)
+    assert kills >= 3
+    assert files(out) == files(uninterrupted)
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(fused, uninterrupted, tmp_path, monkeypatch, capfd):
+    """Catches an interrupt that loses the steps since the last checkpoint, or leaves the user without a word."""
+    out, log = tmp_path / "out", StageTrainer.log
+
+    def interrupted_log(self, logs, start_time=None):
+        log(self, logs, start_time)
+        if self.state.global_step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    settings = {"log_every": 1, "save_every": 100}
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "log", interrupted_log)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(fused, out, STAGES, settings)
+    assert "stopped and saved at step 4 of 6 of stage 'gate'; give the same command again to go on" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert [path.name for path in checkpoints(tmp_path / "out.work" / "1-gate")] == ["checkpoint-4"]
+    run_training(fused, out, STAGES, settings)
+    expected, found = weights(uninterrupted), weights(out)
+    torch.testing.assert_close(found, expected)  # this process may use more threads than the other did
+
+
+def test_changed_settings_are_named_and_nothing_is_lost(fused, tmp_path):
+    """Catches a run that goes on with other settings than it began with, and one that cannot be started anew."""
+    out, work = tmp_path / "out", tmp_path / "out.work"
+    stages = (Stage("gate", moves="gate", steps=2, per_domain=2),)
+    (work / "1-gate").mkdir(parents=True)
+    run_training(fused, out, stages)
+    left = json.loads((out / "training" / "settings.json").read_text())
+    left.pop("versions")
+    left["stages"]["gate"]["learning_rate"] = 1.0
+    left["settings"]["seed"] = 3
+    shutil.rmtree(out)
+    work.mkdir()
+    (work / "settings.json").write_text(json.dumps(left))
+    with pytest.raises(
+        UserError, match=r"stages\.gate\.learning_rate was 1\.0, is 2e-05; settings\.seed was 3, is 0.*--overwrite"
+    ):
+        run_training(fused, out, stages)
+    assert json.loads((work / "settings.json").read_text()) == left
+    run_training(fused, out, stages, {"overwrite": True})
+    assert out.exists() and not work.exists()
+    with pytest.raises(UserError, match="already exists"):
+        run_training(fused, out, stages)
+
+
+def test_a_checkpoint_counts_only_when_it_is_whole(tmp_path):
+    """Catches a checkpoint directory that is seen before its last file is written, and rotation that removes too much."""
+    for step in (5, 10, 15):
+        with new_checkpoint(tmp_path, step, keep=2, main=True, barrier=lambda: None) as staging:
+            (staging / "state").write_text("x")
+            assert step not in [int(path.name.split("-")[1]) for path in checkpoints(tmp_path)]
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-10", "checkpoint-15"]
+    with pytest.raises(OSError), new_checkpoint(tmp_path, 20, keep=2, main=True, barrier=lambda: None):
+        raise OSError
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-10", "checkpoint-15"]
+    checkpoint.remove_checkpoints(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def test_two_processes_train_what_one_does(fused, uninterrupted, tmp_path):
+    """Catches gradients averaged over processes instead of tokens, and batches shared unevenly."""
+    out, port = tmp_path / "out", free_port()
+    processes = [in_process(run_as_rank, rank, 2, port, fused, out, STAGES, {"micro_batch_size": 2}) for rank in range(2)]
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    expected, found = weights(uninterrupted), weights(out)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    for one, two in zip(files(uninterrupted)[1], files(out)[1], strict=True):
+        assert one.pop("stage") == two.pop("stage")
+        assert one == pytest.approx(two, rel=1e-3)
+    assert not list(tmp_path.glob("*.work"))
+
+
+@pytest.mark.slow
+def test_accelerate_launch(fused, uninterrupted, tmp_path):
+    """As above, by the real launcher: catches a difference between its environment and the one made by hand."""
+    script = tmp_path / "script.py"
+    paths = [path for path in sys.path if "tests" in path]
+    call = f"run_training({str(fused)!r}, {str(tmp_path / 'out')!r}, STAGES, {{'micro_batch_size': 2}})"
+    script.write_text(f"import sys; sys.path[:0] = {paths!r}\nfrom training_world import *\n{call}\n")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0"]
+    subprocess.run([*command, str(script)], check=True, timeout=300)
+    torch.testing.assert_close(weights(tmp_path / "out"), weights(uninterrupted), rtol=1e-4, atol=1e-5)
+
+
+def test_full_disk_is_said_in_one_line(fused, tmp_path, monkeypatch):
+    """Catches a traceback, or a half-written output, when the disk fills up."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(UserError, match=r"needs .* GB on disk"):
+        train(fused, conversations(), tmp_path / "out", stages=STAGES, settings=TrainSettings(**QUIET))
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,318 @@
+"""Stages against hand-written loops: what moves, what does not, losses, gradients and metrics."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from peft import PeftModel
+from training_world import DOMAINS, QUIET, conversations, make_dataset, message, weights
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+import ultrafuser  # noqa: F401  (registers the fused model)
+from reference import fuse_by_hand, tiny_llama
+from tiny import tiny_tokenizer
+from ultrafuser.data.conversations import Conversation
+from ultrafuser.errors import UserError
+from ultrafuser.train.metrics import MetricWindow, collapsed_onto
+from ultrafuser.train.run import train, train_stage
+from ultrafuser.train.stage import PAPER_STAGES, Stage, TrainSettings, check_stages, split_batch
+
+
+def settings(**changes):
+    return TrainSettings(**(QUIET | changes))
+
+
+def random_examples(domains, count, seed=0):
+    """(domain id, tokens, which are answers) with lengths that differ, so that a mean of means shows."""
+    random = torch.Generator().manual_seed(seed)
+    examples = []
+    for i in range(count * domains):
+        prompt, answer = 2 + i % 3, 1 + (5 * i) % 7
+        tokens = torch.randint(1, 60, (prompt + answer,), generator=random).tolist()
+        examples.append((i % domains, tokens, [False] * prompt + [True] * answer))
+    return examples
+
+
+def by_hand(parameters, loss_of, order, batch, steps, rate, clip=1.0):
+    """The obvious loop: whole batch at once, mean over its answer tokens, clipped AdamW, cosine. Returns the losses."""
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
+    losses = []
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+        token_losses = torch.cat([loss_of(i) for i in order[step * batch : (step + 1) * batch]])
+        loss = token_losses.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def sampled_order(dataset, stage, seed):
+    from ultrafuser.data.balance import BalancedSampler
+
+    return list(BalancedSampler(dataset.domain_ids, per_domain=stage.per_domain, steps=stage.steps, seed=seed))
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 8])
+def test_causal_lm_trains_as_a_hand_written_loop(micro_batch_size, tmp_path):
+    """Catches a loss averaged over micro-batches instead of tokens, a wrong schedule, lost examples; pins a trajectory."""
+    model, copy = tiny_llama(0), tiny_llama(0)
+    examples = random_examples(2, 5)
+    stage = Stage("all", moves="all", steps=4, per_domain=3, learning_rate=3e-3)
+    dataset = make_dataset(examples, ["a", "b"])
+    history = train_stage(
+        model, tiny_tokenizer(), dataset, stage, tmp_path, settings(micro_batch_size=micro_batch_size, log_every=1, seed=5)
+    )
+
+    def loss_of(i):
+        _, tokens, answers = examples[i]
+        logits = copy(torch.tensor([tokens])).logits[0, :-1]
+        return F.cross_entropy(logits, torch.tensor(tokens[1:]), reduction="none")[torch.tensor(answers[1:])]
+
+    losses = by_hand(list(copy.parameters()), loss_of, sampled_order(dataset, stage, 5), 6, 4, 3e-3)
+    assert [line["loss"] for line in history] == pytest.approx(losses, rel=1e-4)
+    assert losses == pytest.approx([4.7164, 4.1218, 4.0684, 3.4982], abs=5e-3)
+    torch.testing.assert_close(dict(model.named_parameters()), dict(copy.named_parameters()), rtol=1e-3, atol=2e-5)
+    assert "gate_entropy" not in history[-1]
+
+
+def test_gate_stage_trains_as_explicit_mix_of_separate_models(tmp_path):
+    """Catches a gate gradient other than that of softmax(sum_j w_j o_j) over N separate models, and wrong gate metrics."""
+    own = [tiny_llama(seed) for seed in (1, 2)]
+    fused = fuse_by_hand(own)
+    before = {name: tensor.clone() for name, tensor in fused.state_dict().items()}
+    gate = {name: tensor.clone().requires_grad_() for name, tensor in before.items() if ".gate." in name}
+    examples = random_examples(2, 4)
+    stage = Stage("gate", moves="gate", steps=3, per_domain=2, learning_rate=2e-2)
+    dataset = make_dataset(examples, ["a", "b"])
+    history = train_stage(fused, tiny_tokenizer(), dataset, stage, tmp_path, settings(micro_batch_size=2, log_every=1))
+    seen = []
+
+    def loss_of(i):
+        domain, tokens, answers = examples[i]
+        with torch.no_grad():
+            outputs = [model(torch.tensor([tokens]), output_hidden_states=True) for model in own]
+        states = [output.hidden_states[-1][0, :-1] for output in outputs]
+        inner = [torch.relu(h @ gate["model.gate.linear_in.weight"].T + gate["model.gate.linear_in.bias"]) for h in states]
+        scores = [i @ gate["model.gate.linear_out.weight"].T + gate["model.gate.linear_out.bias"] for i in inner]
+        w = torch.softmax(torch.cat(scores, dim=-1), dim=-1)  # (T-1, N)
+        mixed = sum(w[:, j : j + 1] * output.logits[0, :-1] for j, output in enumerate(outputs))
+        chosen = torch.tensor(answers[1:])
+        losses = F.cross_entropy(mixed, torch.tensor(tokens[1:]), reduction="none")[chosen]
+        seen.append((domain, losses.detach(), w[chosen].detach()))
+        return losses
+
+    losses = by_hand(list(gate.values()), loss_of, sampled_order(dataset, stage, 0), 4, 3, 2e-2)
+    assert [line["loss"] for line in history] == pytest.approx(losses, rel=1e-4)
+    for step, line in enumerate(history):
+        for domain, name in enumerate(["a", "b"]):
+            batch = [(loss, w) for d, loss, w in seen[4 * step : 4 * step + 4] if d == domain]
+            w = torch.cat([w for _, w in batch])
+            assert line[f"loss/{name}"] == pytest.approx(torch.cat([loss for loss, _ in batch]).mean().item(), rel=1e-4)
+            assert [line[f"gate/{name}/specialist{j}"] for j in range(2)] == pytest.approx(w.mean(0).tolist(), rel=1e-3)
+            assert line[f"gate_entropy/{name}"] == pytest.approx(-(w * w.log()).sum(-1).mean().item(), rel=1e-3)
+            assert line[f"passes/{name}"] == pytest.approx(2 * (step + 1) / 4)
+    for name, tensor in fused.state_dict().items():
+        if name in gate:
+            if name != "model.gate.linear_out.bias":  # nothing depends on it: see training_world.weights
+                torch.testing.assert_close(tensor, gate[name].detach(), rtol=1e-3, atol=1e-4)
+                assert not torch.equal(tensor, before[name])
+        else:
+            assert torch.equal(tensor, before[name]), name
+
+
+def test_frozen_specialists_run_without_dropout_or_graph(tmp_path, monkeypatch):
+    """Catches specialists that are other than in use while the gate learns to read them, or that keep activations."""
+    fused = fuse_by_hand([tiny_llama(seed, attention_dropout=0.5) for seed in (1, 2)])
+    states = []
+    handle = fused.model.norms[0].register_forward_hook(lambda module, args, output: states.append(output))
+    dataset = make_dataset(random_examples(1, 2), ["a"])
+    stage = Stage("gate", moves="gate", steps=2, per_domain=2, learning_rate=1e-9)
+    history = train_stage(fused, tiny_tokenizer(), dataset, stage, tmp_path, settings(log_every=1))
+    handle.remove()
+    assert states and not any(state.requires_grad for state in states)
+    assert history[0]["loss"] == pytest.approx(history[1]["loss"], rel=1e-5)  # both examples, twice
+
+
+def test_gate_stage_rewrites_the_gate_file_alone(fused, tmp_path):
+    """Catches a gate stage that changes, or merely re-encodes, anything of the specialists."""
+    source, stages = {p.relative_to(fused): p for p in fused.rglob("*") if p.is_file()}, (Stage("gate", "gate", 2, 2, 1e-2),)
+    before = {name: path.read_bytes() for name, path in source.items()}
+    out = train(fused, conversations(), tmp_path / "out", stages=stages, settings=settings())
+    after = {p.relative_to(out): p for p in out.rglob("*") if p.is_file() and p.parent.name != "training"}
+    assert after.keys() == before.keys()
+    assert {str(name) for name, path in after.items() if path.read_bytes() != before[name]} == {"gate.safetensors", "README.md"}
+    assert {name: path.read_bytes() for name, path in source.items()} == before
+    shard = next(name for name in source if name.name.startswith("model-"))
+    assert after[shard].samefile(source[shard])
+    assert "| gate | gate | 2 | 2 | 0.01, cosine |" in (out / "README.md").read_text()
+
+
+def test_joint_and_lora_stages_move_what_they_should(tmp_path, fused):
+    """Catches adapters left in the checkpoint, adapters not merged, frozen parts that move, moving parts that do not."""
+    lora = Stage("lora", moves="lora", steps=2, per_domain=2, learning_rate=1e-2, lora_rank=2)
+    joint = Stage("joint", moves="all", steps=2, per_domain=2, learning_rate=1e-2)
+    skipped = Stage("skipped", moves="gate", steps=0, per_domain=2)
+    out = train(fused, conversations(), tmp_path / "out", stages=(skipped, lora, joint), settings=settings(keep_stages=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-lora"]
+    start, middle, end = weights(fused), weights(tmp_path / "out-lora"), weights(out)
+    assert start.keys() == middle.keys() == end.keys()
+    moved = {name for name in start if not torch.equal(start[name], middle[name])}
+    assert moved == {name for name in start if "_proj" in name or ".gate." in name}
+    still = {name for name in start if torch.equal(middle[name], end[name])}
+    assert not still
+    lines = [json.loads(line) for line in (out / "training" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["step"]) for line in lines] == [("lora", 1), ("lora", 2), ("joint", 1), ("joint", 2)]
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert not isinstance(model, PeftModel) and model.config.use_cache
+
+
+def test_same_seed_same_weights_other_seed_others(fused, tmp_path):
+    """Catches hidden randomness, and a seed that is not used."""
+    stages = (Stage("lora", moves="lora", steps=2, per_domain=2, learning_rate=1e-2),)
+    outs = []
+    for number, seed in enumerate((4, 4, 5)):
+        outs.append(train(fused, conversations(), tmp_path / f"{number}", stages=stages, settings=settings(seed=seed)))
+    one, two, other = (weights(out) for out in outs)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_low_precision_checkpoints_keep_their_dtypes(tmp_path):
+    """Catches a joint stage that writes float32 over a bfloat16 checkpoint, or that trains in bfloat16 (steps round away)."""
+    from training_world import make_fused
+
+    fused = make_fused(tmp_path, dtype=torch.bfloat16)
+    stages = (Stage("joint", moves="all", steps=3, per_domain=2, learning_rate=1e-2),)
+    out = train(fused, conversations(), tmp_path / "out", stages=stages, settings=settings())
+    before, after = weights(fused), weights(out)
+    assert {name: tensor.dtype for name, tensor in before.items()} == {name: tensor.dtype for name, tensor in after.items()}
+    assert before["model.embed_tokens.weight"].dtype == torch.bfloat16
+
+
+def test_metric_window_against_loops():
+    """Catches weights read one position late, padding counted as answer, and a domain without tokens."""
+    torch.manual_seed(0)
+    window = MetricWindow(["a", "b", "c"], ["x", "y"], torch.device("cpu"))
+    sums = {name: [] for name in ("a", "b")}
+    for _ in range(3):
+        labels = torch.where(torch.rand(4, 6) < 0.5, torch.randint(0, 9, (4, 6)), -100)
+        losses, gate, domain_ids = torch.rand(4, 6), torch.softmax(torch.randn(4, 6, 2), -1), torch.tensor([0, 1, 1, 0])
+        window.add(domain_ids, labels, losses, gate, torch.tensor(24))
+        for b in range(4):
+            for t in range(1, 6):
+                if labels[b, t] != -100:
+                    sums["ab"[domain_ids[b]]].append((losses[b, t].item(), *gate[b, t - 1].tolist()))
+    metrics = window.drain(lambda tensor: tensor)
+    for name, rows in sums.items():
+        loss, x, y = (sum(column) / len(rows) for column in zip(*rows, strict=True))
+        found = [metrics[f"loss/{name}"], metrics[f"gate/{name}/x"], metrics[f"gate/{name}/y"]]
+        assert found == pytest.approx([loss, x, y])
+    assert "loss/c" not in metrics
+    assert window.drain(lambda tensor: tensor)["tokens_per_second"] == 0
+
+
+def test_collapse_is_seen_and_only_collapse():
+    """Catches a silent collapse, and a warning for a gate that is sharp but right."""
+
+    def metrics(entropy, **heaviest):
+        rows = {f"gate/{domain}/{name}": 0.97 if name == heaviest[domain] else 0.015 for domain in DOMAINS for name in DOMAINS}
+        return rows | {"gate_entropy": entropy}
+
+    everything = dict.fromkeys(DOMAINS, "code")
+    assert collapsed_onto(metrics(0.01, **everything), DOMAINS, DOMAINS) == "code"
+    assert collapsed_onto(metrics(0.5, **everything), DOMAINS, DOMAINS) is None
+    assert collapsed_onto(metrics(0.01, **{name: name for name in DOMAINS}), DOMAINS, DOMAINS) is None
+
+
+def test_collapsed_gate_is_warned_about(tmp_path, caplog):
+    """Catches the warning not reaching the user, or coming at every log line."""
+    fused = fuse_by_hand([tiny_llama(seed) for seed in (1, 2)])
+    with torch.no_grad():
+        fused.model.gate.linear_out.weight.mul_(1000)
+        fused.model.norms[1].weight.zero_()  # its score is a constant; make the other one win
+        fused.model.gate.linear_out.weight.abs_()
+    dataset = make_dataset(random_examples(2, 2), ["a", "b"])
+    stage = Stage("gate", moves="gate", steps=3, per_domain=2, learning_rate=1e-9)
+    train_stage(fused, tiny_tokenizer(), dataset, stage, tmp_path, settings(log_every=1))
+    assert [record.message for record in caplog.records if "collapsed onto 'specialist0'" in record.message] == [
+        caplog.records[0].message
+    ]
+
+
+def test_batches_are_split_or_refused():
+    """Catches a micro-batch that changes the global batch."""
+    assert split_batch(192, 1, 8) == (8, 24)
+    assert split_batch(192, 2, 7) == (6, 16)
+    assert split_batch(6, 1, 8) == (6, 1)
+    assert split_batch(14, 2, 4) == (1, 7)
+    with pytest.raises(UserError, match="9 examples cannot be shared by 2 processes"):
+        split_batch(9, 2, 8)
+
+
+def test_paper_stages():
+    """Catches a default that is not the paper's (section 3)."""
+    assert [(s.moves, s.steps, s.per_domain, s.learning_rate, s.schedule) for s in PAPER_STAGES] == [
+        ("gate", 400, 64, 2e-5, "cosine"),
+        ("all", 5000, 32, 2e-5, "cosine"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Stage("a", moves="gates", steps=1, per_domain=1), "moves='gates' is not one of gate, lora, all"),
+        (lambda: Stage("a", "all", 1, 1, schedule="cosin"), "did you mean 'cosine'"),
+        (lambda: Stage("a", "all", -1, 1), "steps=-1 must be at least 0"),
+        (lambda: Stage("a/b", "all", 1, 1), "cannot name a directory"),
+        (lambda: Stage("a", "all", 1, 1, learning_rate=0), "learning_rate=0 must be above 0"),
+        (lambda: TrainSettings(load_in="2bit"), "load_in='2bit' is not one of 8bit, 4bit"),
+        (lambda: TrainSettings(save_every=0), "save_every=0 must be at least 1"),
+        (lambda: check_stages(PAPER_STAGES, TrainSettings(load_in="4bit")), "stage 'joint' moves 'all'"),
+        (lambda: check_stages((PAPER_STAGES[0],) * 2, TrainSettings()), "two stages have one name"),
+        (lambda: check_stages((), TrainSettings()), "no stage"),
+    ],
+)
+def test_bad_settings_are_named(make, message):
+    """Catches a bad value that is found out an hour later."""
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path, fused):
+    """Catches a traceback, or an output or work directory, after a mistake of the user's."""
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    (plain / "config.json").write_text('{"model_type": "llama"}')
+    data, out = conversations(), tmp_path / "out"
+    for model, told, why in [
+        (tmp_path / "no", data, "no such directory"),
+        (plain, data, "is a llama model, not a fused one"),
+        (fused, tmp_path / "no.jsonl", r"no\.jsonl"),
+        (fused, [Conversation("text", [message("user", "a"), message("assistant", "b " * 600)], "x")], "no example"),
+    ]:
+        with pytest.raises(UserError, match=why):
+            train(model, told, out, settings=settings())
+    assert [path.name for path in tmp_path.iterdir()] == ["plain"]
+
+
+def test_ordinary_models_have_no_gate_to_train(tmp_path):
+    """Catches a stage that trains nothing."""
+    stage = Stage("gate", moves="gate", steps=1, per_domain=1)
+    with pytest.raises(UserError, match="a LlamaForCausalLM has none"):
+        train_stage(tiny_llama(0), tiny_tokenizer(), make_dataset(random_examples(1, 1), ["a"]), stage, tmp_path, settings())
+
+
+def test_tokenizer_without_any_padding_is_refused(tmp_path):
+    """Catches padding by token None, deep inside the collator."""
+    bare = PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer().backend_tokenizer)
+    stage = Stage("all", moves="all", steps=1, per_domain=1)
+    with pytest.raises(UserError, match="pad"):
+        train_stage(tiny_llama(0), bare, make_dataset(random_examples(1, 1), ["a"]), stage, tmp_path, settings())
