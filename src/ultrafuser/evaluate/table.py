@@ -1,0 +1,156 @@
+"""The score table: models down, domains across, an interval in every cell (issue "One model out of three specialists", part 6).
+
+Two things are derived and never typed in: the row "best specialist per domain" (the paper's bar to reach) and the mean column.
+The table renders to the terminal (rich), to Markdown, and to a dictionary for JSON, from which the HTML report draws it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from ultrafuser.intervals import Interval
+
+BEST = "best specialist per domain"
+MEAN = "mean"
+
+
+@dataclass
+class ScoreTable:
+    """Scores of several models on several domains.
+
+    Args:
+        title: what is measured, for example ``accuracy`` or ``held-out loss (nats per answer token)``.
+        domains: the columns, in order.
+        specialists: names of the rows that are single specialists; after the last of them comes the derived row `BEST`.
+        mean_over: the domains that the mean column averages (None: all of them); fewer than two give no mean column.
+        higher_is_better: False for losses.
+        digits: decimals shown.
+    """
+
+    title: str
+    domains: Sequence[str]
+    specialists: Sequence[str] = ()
+    mean_over: Sequence[str] | None = None
+    higher_is_better: bool = True
+    digits: int = 2
+    scores: dict[str, dict[str, Interval]] = field(default_factory=dict)
+
+    def add(self, model: str, domain: str, score: Interval) -> None:
+        """Put one score into the table; rows appear in the order in which they are first named. Raises ValueError."""
+        if domain not in self.domains:
+            raise ValueError(f"domain {domain!r} is not a column of {self.title!r}: {', '.join(self.domains)}")
+        self.scores.setdefault(model, {})[domain] = score
+
+    @property
+    def columns(self) -> list[str]:
+        """The domains, and `MEAN` if it averages at least two of them."""
+        return [*self.domains, *([MEAN] if len(self._averaged()) > 1 else [])]
+
+    def rows(self) -> dict[str, dict[str, Interval]]:
+        """All rows with their derived cells: ``{model: {column: Interval}}``. A cell without a score is absent."""
+        rows: dict[str, dict[str, Interval]] = {}
+        last = max((list(self.scores).index(name) for name in self.specialists if name in self.scores), default=-1)
+        for index, (model, cells) in enumerate(self.scores.items()):
+            rows[model] = self._with_mean(cells)
+            if index == last:
+                rows[BEST] = self._with_mean(self._best_specialist())
+        return rows
+
+    def best(self) -> dict[str, float]:
+        """The best value in every column over the models (the derived row does not compete), rounded as shown."""
+        models = [cells for name, cells in self.rows().items() if name != BEST]
+        values = {column: [cells[column].value for cells in models if column in cells] for column in self.columns}
+        return {column: round(self._choose(found), self.digits) for column, found in values.items() if found}
+
+    def to_rich(self) -> Table:
+        """The table for a terminal: best of each column in bold, the longer arm of each interval after it."""
+        table = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD)
+        table.add_column("model", max_width=28)
+        for column in self.columns:
+            table.add_column(column, justify="right")
+        for model, cells in self.rows().items():
+            texts = [self._show(model, column, cells, "[bold]{}[/bold]", " [dim]±{half}[/dim]") for column in self.columns]
+            table.add_row(escape(model), *texts, style="italic" if model == BEST else None)
+        return table
+
+    def to_markdown(self) -> str:
+        """The table in GitHub's Markdown: best of each column in bold, intervals in brackets."""
+        lines = [["model", *self.columns], ["---"] + ["---:"] * len(self.columns)]
+        for model, cells in self.rows().items():
+            name = f"*{model}*" if model == BEST else model.replace("|", "\\|")
+            lines.append([name] + [self._show(model, column, cells, "**{}**", " ({low}–{high})") for column in self.columns])
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, derived cells too, as plain JSON values (NaN ends become None)."""
+        return {
+            "title": self.title,
+            "columns": self.columns,
+            "higher_is_better": self.higher_is_better,
+            "digits": self.digits,
+            "best": self.best(),
+            "rows": [
+                {
+                    "model": model,
+                    "derived": model == BEST,
+                    "specialist": model in self.specialists,
+                    "cells": {column: _plain(cell) for column, cell in cells.items()},
+                }
+                for model, cells in self.rows().items()
+            ],
+        }
+
+    def _show(self, model: str, column: str, cells: dict[str, Interval], strong: str, around: str) -> str:
+        cell = cells.get(column)
+        if cell is None:
+            return "–"
+        ends = {"low": cell.low, "high": cell.high, "half": max(cell.value - cell.low, cell.high - cell.value)}
+        value = f"{cell.value:.{self.digits}f}"
+        if model != BEST and round(cell.value, self.digits) == self.best()[column]:
+            value = strong.format(value)
+        if math.isnan(cell.low):
+            return value
+        return value + around.format(**{name: f"{end:.{self.digits}f}" for name, end in ends.items()})
+
+    def _choose(self, values: Sequence[float]) -> float:
+        return max(values) if self.higher_is_better else min(values)
+
+    def _averaged(self) -> list[str]:
+        return list(self.domains if self.mean_over is None else self.mean_over)
+
+    def _best_specialist(self) -> dict[str, Interval]:
+        best: dict[str, Interval] = {}
+        for domain in self.domains:
+            found = {
+                cells[domain].value: cells[domain] for name in self.specialists if domain in (cells := self.scores.get(name, {}))
+            }
+            if found:
+                best[domain] = found[self._choose(list(found))]
+        return best
+
+    def _with_mean(self, cells: dict[str, Interval]) -> dict[str, Interval]:
+        parts = [cells[domain] for domain in self._averaged() if domain in cells]
+        row = {domain: cells[domain] for domain in self.domains if domain in cells}
+        # A mean of some of the domains would not be comparable with the other rows'.
+        if MEAN in self.columns and len(parts) == len(self._averaged()):
+            row[MEAN] = _mean(parts)
+        return row
+
+
+def _mean(parts: Sequence[Interval]) -> Interval:
+    """Mean of independent estimates: distances to the ends add in quadrature, each side on its own."""
+    value = sum(part.value for part in parts) / len(parts)
+    below = math.sqrt(sum((part.value - part.low) ** 2 for part in parts)) / len(parts)
+    above = math.sqrt(sum((part.high - part.value) ** 2 for part in parts)) / len(parts)
+    return Interval(value, value - below, value + above, sum(part.n for part in parts))
+
+
+def _plain(cell: Interval) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in asdict(cell).items()}
