@@ -1,0 +1,117 @@
+"""Lets a model, fused or not, answer one conversation, word by word as it comes.
+
+The prompt is encoded as in training: content on its own between the template's pieces (``tokens/encode.py``). A tokenizer whose
+chat template has no such pieces encodes it as it will; one without a template gets the prompt as text to be continued.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import TextStreamer
+
+from ultrafuser.errors import UserError
+from ultrafuser.tokens.encode import encode_prompt
+from ultrafuser.tokens.pieces import read_pieces
+
+Messages = Sequence[Mapping[str, str]]
+Write = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How an answer is chosen. Temperature 0 is greedy; without temperature and top_p the model's own settings hold."""
+
+    max_new_tokens: int = 512
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The options of ``generate`` but for the answer's length."""
+        if self.temperature == 0:
+            unused = dict.fromkeys(("temperature", "top_p", "top_k", "min_p", "typical_p"))
+            return {"do_sample": False, **unused}
+        given = {name: value for name in ("temperature", "top_p") if (value := getattr(self, name)) is not None}
+        return {**given, **({"do_sample": True} if given else {})}
+
+
+class Telling(TextStreamer):
+    """Hands every finished word to ``write`` and keeps the whole in ``text``; both without special tokens."""
+
+    def __init__(self, tokenizer: Any, write: Write) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.write, self.text = write, ""
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Called by transformers with the next words."""
+        self.text += text
+        self.write(text)
+
+
+def to_terminal(text: str) -> None:
+    """Show ``text`` at once."""
+    print(text, end="", flush=True)
+
+
+@torch.inference_mode()
+def answer(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding, write: Write | None = None) -> str:
+    """Answer ``messages``, which end with a user's; hand the words to ``write`` as they come, then return the answer.
+
+    By default the words go to stdout, with a newline at the end. Ctrl-C stops the answer if ``write`` is given; what there is of
+    it is returned. Raises `UserError` if the prompt does not fit the model.
+    """
+    ids = encode(tokenizer, messages)
+    room = room_for(model, decoding)
+    if len(ids) > room:
+        raise UserError(f"the prompt has {len(ids)} tokens, but this model has room for {room} and an answer; shorten it")
+    if decoding.seed is not None:
+        torch.manual_seed(decoding.seed)
+    teller = Telling(tokenizer, write or to_terminal)
+    input_ids = torch.tensor([ids], device=model.device)  # (1, T)
+    longest = min(decoding.max_new_tokens, positions(model) - len(ids))
+    options = decoding.options() | _ends(model, tokenizer) | {"max_new_tokens": longest}
+    try:
+        model.generate(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), streamer=teller, **options)
+    except KeyboardInterrupt:
+        if write is None:
+            raise
+    finally:
+        if write is None:
+            print(file=sys.stdout)
+    return teller.text
+
+
+def encode(tokenizer: Any, messages: Messages) -> list[int]:
+    """Token ids of a prompt, up to where the answer begins."""
+    if not tokenizer.chat_template:
+        return list(tokenizer("\n\n".join(message["content"] for message in messages))["input_ids"])
+    try:
+        return encode_prompt(tokenizer, read_pieces(tokenizer), messages)
+    except UserError:
+        try:
+            return list(tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)["input_ids"])
+        except Exception as error:  # whatever the template raises, for example about a system message
+            raise UserError(f"the chat template does not take this conversation ({error})") from None
+
+
+def positions(model: Any) -> int:
+    """How many tokens prompt and answer may have together."""
+    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+
+
+def room_for(model: Any, decoding: Decoding) -> int:
+    """How many tokens a prompt may have: what the longest answer leaves, and in small models at least half."""
+    return positions(model) - min(decoding.max_new_tokens, positions(model) // 2)
+
+
+def _ends(model: Any, tokenizer: Any) -> dict[str, Any]:
+    """End and padding tokens where the model's generation settings have none."""
+    ends = model.generation_config.eos_token_id
+    ends = tokenizer.eos_token_id if ends is None else ends
+    pad = model.generation_config.pad_token_id
+    return {"eos_token_id": ends, "pad_token_id": pad if pad is not None else ends[0] if isinstance(ends, list) else ends}

@@ -1,0 +1,63 @@
+"""Loads a model and its tokenizer to be used: fused or any other causal LM, from a directory or the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+import ultrafuser.model  # noqa: F401  (registers the Auto classes)
+from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.model.sources import locate
+
+
+def load(model: str | Path, *, dtype: str = "auto", device: str = "auto") -> tuple[Any, Any]:
+    """The model, ready for inference, and its tokenizer. Remote code is never run.
+
+    Args:
+        dtype: a torch dtype's name; ``auto`` is that of the files.
+        device: a torch device's name; ``auto`` is the first accelerator, else the CPU.
+
+    Raises:
+        UserError: no such model, not a model directory, files that do not load, no such device.
+    """
+    place = _device(device)
+    folder = _folder(str(model))
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    except Exception as error:  # many kinds, for whatever is wrong with the files
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{model}: cannot be loaded ({reason})") from None
+    return loaded.to(place).eval(), tokenizer
+
+
+def _device(device: str) -> torch.device:
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if device == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"--device {device}: no such kind of device; give cpu, cuda, cuda:1, mps or auto") from None
+    if place.type != "cpu" and (accelerator is None or accelerator.type != place.type):
+        raise UserError(f"--device {device}: there is none here; give --device {accelerator or 'cpu'}")
+    if (place.index or 0) >= (torch.accelerator.device_count() if place.type != "cpu" else 1):
+        raise UserError(f"--device {device}: there are only {torch.accelerator.device_count()} of them, counted from 0")
+    return place
+
+
+def _folder(model: str) -> Path:
+    path = Path(model).expanduser()
+    here = [str(file) for file in path.parent.glob("*/") if (file / "config.json").is_file()]
+    near = did_you_mean(str(path), here)
+    if not path.exists() and (near or (len(path.parts) > 1 and path.parent.is_dir())):  # a local path, not an id of the hub
+        raise UserError(f"{model}: no such directory{near}")
+    folder = locate(model)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{model}: no config.json; give the directory of a model")
+    return folder

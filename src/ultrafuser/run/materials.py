@@ -1,0 +1,74 @@
+"""What a recipe's run works on: training conversations, held-out ones, and the generated world's test tasks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ultrafuser.data.conversations import Conversation, read_conversations
+from ultrafuser.errors import UserError
+from ultrafuser.miniworld.task import Task, to_record
+from ultrafuser.miniworld.world import generate
+from ultrafuser.schema import Data, Evaluation, Recipe
+
+MIXED = "mixed"  # the world's test tasks whose answers need two domains at once
+
+
+@dataclass(frozen=True)
+class Materials:
+    """``tasks[i]`` is what ``heldout[i]`` was made from; there are no tasks where the data comes from files."""
+
+    train: list[Conversation]
+    heldout: list[Conversation]
+    tasks: list[Task]
+
+    def labels(self) -> list[list[str] | None]:
+        """For each held-out conversation the domain of every answer token, or None where that is not known per token."""
+        return [task.labels for task in self.tasks] if self.tasks else [None] * len(self.heldout)
+
+
+def gather(recipe: Recipe) -> Materials:
+    """Read or generate the data of ``recipe``. Raises `UserError` for mistakes in the files."""
+    return _from_world(recipe) if recipe.world else _from_files(recipe.data, recipe.evaluation)
+
+
+def _from_world(recipe: Recipe) -> Materials:
+    assert recipe.world is not None
+    domains, count = recipe.data.domains, recipe.evaluation.prompts_per_domain
+    train = [task for name in domains for task in generate(name, recipe.world.train_per_domain, recipe.seed, "train")]
+    tasks = [task for name in (*domains, MIXED) for task in generate(name, count, recipe.seed, "test")]
+    return Materials([_conversation(task) for task in train], [_conversation(task) for task in tasks], tasks)
+
+
+def _conversation(task: Task) -> Conversation:
+    record = to_record(task)
+    return Conversation(record["domain"], record["messages"], f"miniworld {task.family}")
+
+
+def _from_files(data: Data, evaluation: Evaluation) -> Materials:
+    train = read_conversations(data.paths(data.train), domains=data.domains, leave_out=data.leave_out)
+    if data.heldout:
+        heldout = read_conversations(data.paths(data.heldout), domains=data.domains)
+    else:
+        heldout = [one for one in train if _fraction(one) < data.heldout_share]
+        train = [one for one in train if _fraction(one) >= data.heldout_share]
+    kept = [one for name in data.domains for one in _first(heldout, name, evaluation.heldout_per_domain)]
+    for name in data.domains:
+        for part, side in (("train", train), ("heldout", kept)):
+            if not any(one.domain == name for one in side) and (part == "train" or heldout):
+                raise UserError(
+                    f"data.{part}: no example of domain '{name}' is left; change data.heldout_share={data.heldout_share:g}"
+                )
+    return Materials(train, kept, [])
+
+
+def _first(conversations: Iterable[Conversation], domain: str, limit: int | None) -> list[Conversation]:
+    """Up to ``limit`` conversations of ``domain``, chosen by hash, so that the choice does not depend on the files' order."""
+    return sorted((one for one in conversations if one.domain == domain), key=_fraction)[:limit]
+
+
+def _fraction(conversation: Conversation) -> float:
+    """A number in [0, 1) that depends on the first question alone: the same question is always on the same side."""
+    question = next(message["content"] for message in conversation.messages if message["role"] == "user")
+    return int.from_bytes(hashlib.sha256(question.strip().encode()).digest()[:6], "big") / 2**48

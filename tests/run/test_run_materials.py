@@ -1,0 +1,49 @@
+"""Held-out data never overlaps training data, and flagged records are left out."""
+
+from __future__ import annotations
+
+import json
+
+from ultrafuser.run.materials import gather
+from ultrafuser.schema import Data, Recipe
+
+
+def recipe_of(tmp_path, **data):
+    body = {
+        "name": "r",
+        "output": str(tmp_path / "out"),
+        "specialists": [{"name": "a", "path": str(tmp_path)}, {"name": "b", "path": str(tmp_path)}],
+        "data": {"directory": str(tmp_path), "domains": ["x", "y"], **data},
+    }
+    return Recipe.model_validate(body)
+
+
+def write(tmp_path, name, rows):
+    (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_heldout_share_splits_by_question(tmp_path):
+    """The same question twice must not be trained on and judged by; the order of the file must not matter."""
+    rows = [{"domain": d, "prompt": f"{d} {i % 50}", "response": str(i)} for d in ("x", "y") for i in range(100)]
+    write(tmp_path, "a.jsonl", rows)
+    first = gather(recipe_of(tmp_path, train=["a.jsonl"], heldout_share=0.3))
+    questions = [{one.messages[0]["content"] for one in side} for side in (first.train, first.heldout)]
+    assert questions[0] & questions[1] == set()
+    assert 0.15 < len(first.heldout) / 200 < 0.45
+    write(tmp_path, "a.jsonl", rows[::-1])
+    second = gather(recipe_of(tmp_path, train=["a.jsonl"], heldout_share=0.3))
+    assert {one.messages[0]["content"] for one in second.heldout} == questions[1]
+
+
+def test_flagged_records_are_left_out(tmp_path):
+    """Training on a record known to overlap the evaluation data would make its figures worthless."""
+    rows = [{"domain": d, "prompt": f"{d} {i}", "response": "r", "flag": i == 3} for d in ("x", "y") for i in range(5)]
+    write(tmp_path, "a.jsonl", rows)
+    found = gather(recipe_of(tmp_path, train=["a.jsonl"], leave_out="flag"))
+    assert len(found.train) == 8 and not any(one.messages[0]["content"].endswith("3") for one in found.train)
+
+
+def test_paths_below_the_directory(tmp_path):
+    """Files start at data.directory; hub ids are left as they are."""
+    data = Data(directory=str(tmp_path))
+    assert data.paths(("a.jsonl", "owner/name")) == [str(tmp_path / "a.jsonl"), "owner/name"]
