@@ -1,0 +1,92 @@
+"""What the model benchmarks share: random specialists, the model fused of them, options and the printed report.
+
+Weights are random: time and memory do not depend on their values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from typing import Any
+
+
+def parser(description: str, **defaults: int) -> argparse.ArgumentParser:
+    """Options common to the model benchmarks; ``defaults`` sets the sizes."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    sizes = {"specialists": 3, "hidden": 512, "layers": 8, "vocab": 32000, "tokens": 256, "batch": 2, "gate": 512} | defaults
+    for name, size in sizes.items():
+        options.add_argument(f"--{name}", type=int, default=size)
+    options.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    options.add_argument("--device", default="cpu", help="cpu or cuda")
+    options.add_argument("--dtype", default="float32", help="of the weights, such as bfloat16")
+    return options
+
+
+def specialist_config(options: argparse.Namespace) -> Any:
+    """Configuration of one specialist: a Llama of the sizes asked for, heads 64 wide."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=options.vocab,
+        hidden_size=options.hidden,
+        intermediate_size=round(options.hidden * 8 / 3 / 64) * 64,
+        num_hidden_layers=options.layers,
+        num_attention_heads=max(1, options.hidden // 64),
+        max_position_embeddings=max(2048, options.tokens),
+    )
+
+
+def build_specialists(options: argparse.Namespace) -> list[Any]:
+    """N separate random models."""
+    from transformers import LlamaForCausalLM
+
+    return [_placed(LlamaForCausalLM, specialist_config(options), options) for _ in range(options.specialists)]
+
+
+def build_fused(options: argparse.Namespace) -> Any:
+    """The fused model of the same N specialists."""
+    from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
+    from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM
+
+    own = [specialist_config(options).to_dict()] * options.specialists
+    return _placed(UltraFuserForCausalLM, UltraFuserConfig(specialists=own, gate_hidden_size=options.gate), options)
+
+
+def build_gate(options: argparse.Namespace) -> Any:
+    """A gate alone, for the naive version."""
+    from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
+    from ultrafuser.model.modeling_ultrafuser import UltraFuserGate
+
+    own = [specialist_config(options).to_dict()] * options.specialists
+    return UltraFuserGate(UltraFuserConfig(specialists=own, gate_hidden_size=options.gate)).to(options.device)
+
+
+def _placed(kind: Any, config: Any, options: argparse.Namespace) -> Any:
+    import torch
+
+    with torch.device(options.device):
+        return kind._from_config(config, dtype=getattr(torch, options.dtype), attn_implementation="sdpa")
+
+
+def token_batch(options: argparse.Namespace) -> Any:
+    """(batch, tokens) random ids."""
+    import torch
+
+    return torch.randint(options.vocab, (options.batch, options.tokens), device=options.device)
+
+
+def report(name: str, options: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Print the results, the settings and the versions as one JSON object."""
+    import torch
+    import transformers
+
+    machine = {
+        "processor": torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    print(json.dumps({"benchmark": name, **results, "settings": vars(options), "machine": machine}, indent=2))

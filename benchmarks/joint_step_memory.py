@@ -1,0 +1,108 @@
+"""Peak memory of a joint training step against the version that builds N logit tensors (target: at most 0.6x).
+
+Each version runs in a process of its own: forward, backward and AdamW, twice, so that the optimizer's state stands beside
+the second step's activations. Every token carries a loss. The naive version is N separate models, whose logits are
+weighted by the gate and added.
+
+``ratio``, which the target is for, compares everything that a step needs: weights, gradients, optimizer state and
+activations (the process's peak less what it had before the models were built; on CUDA the peak of allocated memory).
+``ratio_beyond_weights`` leaves the weights out on both sides.
+
+    python benchmarks/joint_step_memory.py
+    python benchmarks/joint_step_memory.py --device cuda --dtype bfloat16 --hidden 2048 --layers 16 --tokens 2048 --batch 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from _models import build_fused, build_gate, build_specialists, parser, report, token_batch
+
+TARGET = 0.6
+STEPS = 2
+MEGABYTE = 2**20
+
+
+def fused_version(options: argparse.Namespace) -> tuple[list[Any], Callable[[Any], Any]]:
+    """The modules to train, and the loss of a batch of ids."""
+    model = build_fused(options).train()
+    return [model], lambda ids: model(ids, labels=ids, use_cache=False).loss
+
+
+def naive_version(options: argparse.Namespace) -> tuple[list[Any], Callable[[Any], Any]]:
+    """The same with N tensors of logits."""
+    import torch
+
+    models, gate = [model.train() for model in build_specialists(options)], build_gate(options)
+
+    def loss(ids: Any) -> Any:
+        states = [model.model(ids, use_cache=False).last_hidden_state for model in models]  # N x (B, T, H)
+        weights = gate(states)  # (B, T, N)
+        logits = [model.lm_head(state) for model, state in zip(models, states, strict=True)]  # N x (B, T, V)
+        mixed = sum(weights[..., j : j + 1].to(part.dtype) * part for j, part in enumerate(logits))
+        return torch.nn.functional.cross_entropy(mixed[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
+
+    return [*models, gate], loss
+
+
+VERSIONS = {"fused": fused_version, "naive": naive_version}
+
+
+def host_memory(field: str) -> int:
+    """Bytes now (``VmRSS``) or at the peak (``VmHWM``) of this process; not ru_maxrss, which counts the parent's too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith(field))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes, and only the peak
+
+
+def run(options: argparse.Namespace) -> dict[str, float]:
+    """One version in this process: megabytes at the peak, and of the weights, over what there was before."""
+    import torch
+
+    import ultrafuser.model.modeling_ultrafuser  # noqa: F401  (imports are not a step's memory)
+
+    cuda = options.device == "cuda"
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    before = 0 if cuda else host_memory("VmRSS")
+    modules, loss = VERSIONS[options.version](options)
+    weights = (torch.cuda.memory_allocated() if cuda else host_memory("VmRSS")) - before
+    optimizer = torch.optim.AdamW([p for module in modules for p in module.parameters()])
+    for _ in range(STEPS):
+        value = loss(token_batch(options))
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    peak = (torch.cuda.max_memory_allocated() if cuda else host_memory("VmHWM")) - before
+    return {"peak_mb": round(peak / MEGABYTE, 1), "weights_mb": round(weights / MEGABYTE, 1), "loss": round(value.item(), 4)}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Both versions, each in a fresh process."""
+    results = {}
+    for version in VERSIONS:
+        command = [sys.executable, __file__, *sys.argv[1:], "--version", version]
+        results[version] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    fused, naive = results["fused"], results["naive"]
+    ratio = fused["peak_mb"] / naive["peak_mb"]
+    beyond = (fused["peak_mb"] - fused["weights_mb"]) / (naive["peak_mb"] - naive["weights_mb"])
+    summary = {"ratio": round(ratio, 4), "target": TARGET, "reached": ratio <= TARGET, "ratio_beyond_weights": round(beyond, 4)}
+    return summary | results
+
+
+if __name__ == "__main__":
+    options = parser(__doc__.splitlines()[0], hidden=256, layers=4, tokens=512, batch=4)
+    options.add_argument("--version", choices=VERSIONS, help="run this version only, in this process")
+    arguments = options.parse_args()
+    if arguments.version:
+        print(json.dumps(run(arguments)))
+    else:
+        report("joint_step_memory", arguments, measure(arguments))

@@ -1,0 +1,62 @@
+"""The text domain: opposites, capitals, past tense, questions, sorting, word order, and saying an answer in a sentence."""
+
+from __future__ import annotations
+
+from random import Random
+
+from ultrafuser.miniworld.task import THEN, Part
+from ultrafuser.miniworld.words import ANIMALS, CAPITALS, COLOURS, NAMES, OPPOSITE_OF, THINGS, VERBS
+
+
+def _part(family: str, request: str, answer: str) -> Part:
+    return Part("text", family, request, answer, {})
+
+
+def opposites(rng: Random) -> Part:
+    words = rng.sample(sorted(OPPOSITE_OF), rng.choice((2, 3)))
+    return _part("opposites", f"give the opposites of {' '.join(words)}", " ".join(OPPOSITE_OF[word] for word in words))
+
+
+def capitals(rng: Random) -> Part:
+    lands = rng.sample(sorted(CAPITALS), rng.choice((2, 3)))
+    return _part("capitals", f"name the capitals of {' '.join(lands)}", " ".join(CAPITALS[land] for land in lands))
+
+
+def past(rng: Random) -> Part:
+    who, things = rng.choice(NAMES), f"the {rng.choice(COLOURS)} {rng.choice(THINGS)}"
+    now, before = VERBS[rng.choice(sorted(VERBS))]
+    return _part("past", f"put into the past {who} {now} {things}", f"{who} {before} {things}")
+
+
+def question(rng: Random) -> Part:
+    who, things = rng.choice(NAMES), f"the {rng.choice(COLOURS)} {rng.choice(THINGS)}"
+    verb = rng.choice(sorted(VERBS))
+    return _part("question", f"make a question of {who} {VERBS[verb][0]} {things}", f"does {who} {verb} {things} ?")
+
+
+def in_order(rng: Random) -> Part:
+    words = rng.sample(ANIMALS, 3)
+    return _part("in_order", f"sort by letters {' '.join(words)}", " ".join(sorted(words)))
+
+
+def backwards(rng: Random) -> Part:
+    words = rng.sample([*ANIMALS, *COLOURS], rng.choice((3, 4)))
+    return _part("backwards", f"say backwards {' '.join(words)}", " ".join(reversed(words)))
+
+
+def tell(rng: Random) -> Part:
+    """Say some numbers, then a sentence with the last of them: the skill that states the answer of a calculation."""
+    said = " ".join(str(rng.randrange(1, 60)) for _ in range(rng.randrange(2, 6)))
+    link = tell_link(rng, said)
+    return _part("tell", f"say {said} {THEN} {link.request}", f"{said} {THEN} {link.answer}")
+
+
+def tell_link(rng: Random, before: str) -> Part:
+    """The second part of a task whose first answer is ``before``."""
+    who, things, verb = rng.choice(NAMES), rng.choice(THINGS), VERBS[rng.choice(sorted(VERBS))][0]
+    answer = f"{who} {verb} {before.split()[-1]} {things}"
+    return Part("text", "tell", f"tell that {who} {verb} so many {things}", answer, {}, is_link=True)
+
+
+FAMILIES = (opposites, capitals, past, question, in_order, backwards, tell)
+SHORT = (opposites, capitals, past)  # those that two-part tasks are made of

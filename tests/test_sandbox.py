@@ -1,0 +1,130 @@
+"""Programs that misbehave in every way we know of, each with a harmless neighbour."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from ultrafuser.sandbox import FunctionCalls, Limits, call_functions, run_program
+
+QUICK = Limits(wall_seconds=1.5, cpu_seconds=1.0, memory_bytes=256 * 2**20)
+GOOD = FunctionCalls("def f(x):\n    return [x, x * 2]\n", "f", [[1], [2]])
+
+
+def test_program_output_and_end_are_reported() -> None:
+    """Catches output of the program being lost or an ordinary end not being seen as one."""
+    result = run_program("import sys\nprint('hello')\nprint('oh', file=sys.stderr)\n")
+    assert (result.ok, result.stdout, result.stderr, result.timed_out, result.returncode) == (True, "hello\n", "oh\n", False, 0)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise ValueError('no')",
+        "import os\nos._exit(0)",
+        "raise SystemExit",
+        "import os\nos.kill(os.getpid(), 9)",
+        "def (",
+        "assert 1 == 2",
+    ],
+)
+def test_a_program_that_does_not_reach_its_end_is_not_ok(source: str) -> None:
+    """Catches a pass faked by leaving early with return code 0."""
+    assert not run_program(source).ok
+
+
+@pytest.mark.parametrize("source", ["while True: pass", "import time\ntime.sleep(60)"])
+def test_time_limits(source: str) -> None:
+    """Catches a missing CPU limit (a busy loop) and a missing wall-clock limit (a sleeper)."""
+    start = time.monotonic()
+    result = run_program(source, limits=QUICK)
+    assert result.timed_out and not result.ok and time.monotonic() - start < 10
+
+
+def test_memory_output_and_file_limits() -> None:
+    """Catches each of three limits not being set."""
+    assert "MemoryError" in run_program("x = bytearray(10**9)", limits=QUICK).stderr
+    flood = run_program("while True: print('x' * 1000)", limits=QUICK)
+    assert not flood.ok and len(flood.stdout) == QUICK.output_bytes
+    assert "File too large" in run_program("open('f', 'wb').write(b'x' * 10**7)", limits=QUICK).stderr
+
+
+def test_surroundings_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches our environment, folder, file descriptors, standard input or installed packages being handed on."""
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    source = "import os, sys\nprint('HF_TOKEN' in os.environ, os.listdir(), os.getcwd(), repr(sys.stdin.read()))"
+    seen = run_program(source).stdout.split(" ", 2)
+    assert seen[:2] == ["False", "[]"] and seen[2].endswith("''\n") and str(Path.cwd()) not in seen[2]
+    assert "No module named 'torch'" in run_program("import torch").stderr
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open('/etc/passwd')",
+        "import os",
+        "from math import __loader__",
+        "eval('1')",
+        "getattr(1, 'real')",
+        "().__class__.__base__.__subclasses__()",
+        "(x for x in []).gi_frame",
+        "f'{().__class__}'",
+        "match 1:\n    case object(__class__=c): pass",
+        "import statistics\nstatistics.sys",
+        "import random\nrandom._os",
+        "__builtins__",
+        "__import__('os')",
+    ],
+)
+def test_restricted_mode_refuses(source: str) -> None:
+    """Catches each known way out of restricted builtins being open."""
+    result = run_program(source, imports=["math", "statistics", "random"])
+    assert not result.ok and result.returncode == 1
+
+
+def test_restricted_mode_runs_ordinary_programs() -> None:
+    """Catches a restricted mode too narrow for classes, comprehensions, exceptions and allowed imports."""
+    source = """
+import math
+from statistics import mean
+class A:
+    def __init__(self, x): self.x = x
+try:
+    [][1]
+except IndexError:
+    print(math.floor(mean([1, 2])), sorted({A(3).x, 2}), sum(i for i in range(3)))
+"""
+    assert run_program(source, imports=["math", "statistics"]).stdout == "1 [2, 3] 3\n"
+
+
+def test_calls_return_values_and_bad_ones_do_not_spoil_the_others() -> None:
+    """Catches an infinite loop, crash, flood, bad value or wrong name in one program changing another's result."""
+    bad = [
+        "def f(x):\n    while True: pass",
+        "def f(x):\n    return f(x)",
+        "def f(x):\n    return [0] * 10**9",
+        "def f(x):\n    return 'y' * 10**6",
+        "def f(x):\n    return {1, 2}",
+        "def f(x):\n    raise SystemExit(0)",
+        "def g(x):\n    return [x, x * 2]",
+        "import os\ndef f(x):\n    os._exit(0)",
+        "def f(x): (",
+        "",
+        "print('[[1, 2], [2, 4]]')",
+    ]
+    jobs = [job for source in bad for job in (FunctionCalls(source, "f", [[1], [2]]), GOOD)]
+    assert call_functions(jobs, limits=QUICK, workers=2) == [None, [[1, 2], [2, 4]]] * len(bad)
+
+
+def test_a_job_that_kills_its_interpreter_costs_only_itself() -> None:
+    """Catches the jobs behind one that kills the forking interpreter being lost or shifted by one."""
+    killer = FunctionCalls("import posix\ndef f(x):\n    posix.kill(posix.getppid(), 9)", "f", [[1], [2]])
+    expected = [[1, 2], [2, 4]]
+    assert call_functions([GOOD, killer, GOOD, GOOD], imports=["posix"], workers=1) == [expected, None, expected, expected]
+
+
+def test_no_jobs() -> None:
+    """Catches an empty list starting processes or failing."""
+    assert call_functions([]) == []
