@@ -1,0 +1,301 @@
+"""The command line: what was typed arrives where it should, and mistakes are one line on stderr with exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from tiny import tiny_specialist, tiny_tokenizer
+from ultrafuser import commands
+from ultrafuser.cli import app
+from ultrafuser.errors import UserError
+from ultrafuser.run.generate import Decoding, answer, encode
+from ultrafuser.run.load import load
+from ultrafuser.train.stage import PAPER_STAGES, Stage
+
+COMMANDS = ("check", "fuse", "extract", "train", "run", "generate", "chat", "inspect", "demo")
+
+
+def ultrafuser(*args: str, stdin: str = "") -> Result:
+    return CliRunner().invoke(app, list(args), input=stdin)
+
+
+def mistake(*args: str) -> str:
+    """The one line that a mistake is told in."""
+    result = ultrafuser(*args)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == "" and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.output
+    return result.stderr.removeprefix("error: ").rstrip("\n")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_specialist(tmp_path_factory.mktemp("model"), template="inst")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str) -> None:
+    """Catches a command without help or example, and one that needs something heavy to print it."""
+    result = ultrafuser(command, "--help")
+    assert result.exit_code == 0 and f"Example: ultrafuser {command}" in " ".join(result.stdout.split())
+
+
+def test_help_is_quick_and_complete() -> None:
+    """Catches an import of torch on the way to the table of commands, which would cost seconds, and a command left out of it."""
+    code = "import sys; from ultrafuser.cli import app\ntry: app([])\nexcept SystemExit as end: code = end.code\n"
+    code = "import sys; sys.argv = ['ultrafuser']\n" + code
+    check = "print(code, [name for name in ('torch', 'transformers', 'matplotlib') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+    assert all(f"│ {command} " in done.stdout for command in COMMANDS)
+
+
+def test_script(tmp_path: Path) -> None:
+    """Catches an installed script that prints a traceback or exits otherwise than the commands called here."""
+    script = str(Path(sys.executable).with_name("ultrafuser"))
+    done = subprocess.run([script, "run", str(tmp_path / "none.yaml")], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: {tmp_path / 'none.yaml'}: no such recipe; give a file or one of llama3.1-8b-24gb")
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ("fus", "No such command 'fus'. Did you mean 'fuse'?; see 'ultrafuser --help'"),
+        ("fuse a b", "Missing option '--out'; see 'ultrafuser fuse --help'"),
+        ("fuse", "Missing argument 'SPECIALIST..'; see 'ultrafuser fuse --help'"),
+        ("fuse a b --out o --nams x", "No such option: --nams (Possible options: --names); see"),
+        ("fuse a b --out o --gate-hidden-size many", "Invalid value for '--gate-hidden-size'"),
+        ("fuse a b --out o --dtype int8", "Invalid value for '--dtype'"),
+        ("fuse a b --out o --template c=alpaca", "--template c=alpaca: 'c' is not one of a, b"),
+        ("fuse ./nowhere b --out o", "./nowhere: no such directory"),
+        ("extract ./nowhere --specialist code --out o", "nowhere: "),
+        ("train ./nowhere --data d.jsonl --out o", "nowhere: no such directory"),
+        (
+            "train ./nowhere --data d.jsonl --out o --moves gate,al",
+            "--moves 'al' is not one of gate, lora, all; did you mean 'all'?",
+        ),
+        ("train ./nowhere --data d.jsonl --out o --steps 1,x", "--steps '1,x' is not a list of numbers"),
+        ("train ./nowhere --data d.jsonl --out o --steps 1,2,3", "--steps has 3 values for 2 stages (gate, all)"),
+        ("train ./nowhere --data d.jsonl --out o --schedule cosin", "stage 'gate': schedule='cosin' is not one of"),
+        ("run miniwrold", "miniwrold: no such recipe; did you mean 'miniworld'?"),
+        ("run miniworld seed", "miniworld: override 'seed' is not of the form key.sub=value"),
+        ("generate ./nowhere hi", "./nowhere: no such directory"),
+        ("chat ./nowhere", "./nowhere: no such directory"),
+        ("inspect ./nowhere hi", "./nowhere: no such directory"),
+        ("generate ./nowhere hi --device gpu9", "--device gpu9: no such kind of device"),
+    ],
+)
+def test_mistakes(args: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a traceback, more than a line, another exit code, or something left behind for each of a user's mistakes."""
+    monkeypatch.chdir(tmp_path)
+    assert mistake(*args.split()).startswith(told)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_says_why_not() -> None:
+    """Catches a check that finds a problem and yet exits as if there were none."""
+    result = ultrafuser("check", "./nowhere", "./there")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith("error: these cannot be fused: ./nowhere: ")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "told"),
+    [
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (OSError(errno.ENOSPC, "No space left", "out/file"), 2, "error: out/file: the disk is full\n"),
+        (UserError("two\n  lines"), 2, "error: two\n  lines\n"),
+    ],
+)
+def test_what_stops_a_command(raised: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches Ctrl-C, a full disk or a recipe's list of mistakes told as a traceback or with another exit code."""
+
+    def stop(*args: Any, **options: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr("ultrafuser.model.extract.extract", stop)
+    result = ultrafuser("extract", "fused", "--specialist", "code", "--out", "code")
+    assert (result.exit_code, result.stderr) == (code, told)
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a net so wide that a bug looks like a user's mistake."""
+    monkeypatch.setattr("ultrafuser.model.extract.extract", lambda *args, **options: 1 / 0)
+    assert isinstance(ultrafuser("extract", "fused", "--specialist", "a", "--out", "b").exception, ZeroDivisionError)
+
+
+class Recorder:
+    """Stands for a function and keeps what it is called with."""
+
+    def __init__(self) -> None:
+        self.args: tuple[Any, ...] = ()
+        self.options: dict[str, Any] = {}
+
+    def __call__(self, *args: Any, **options: Any) -> str:
+        self.args, self.options = args, options
+        return "out"
+
+
+def test_options_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an option that is dropped or goes to another parameter."""
+    train, fuse, run, demo = Recorder(), Recorder(), Recorder(), Recorder()
+    monkeypatch.setattr("ultrafuser.train.run.train", train)
+    monkeypatch.setattr("ultrafuser.model.fuse.fuse", fuse)
+    monkeypatch.setattr("ultrafuser.run.recipe.run_recipe", run)
+    monkeypatch.setattr("ultrafuser.run.demo.run_demo", demo)
+
+    typed = "train f --data a.jsonl --data b.jsonl --out o --steps 3,0 --per-domain 2 --learning-rate 1e-3,1e-4 --seed 5"
+    more = "--domains x,y --max-length 9 --load-in 4bit --micro-batch-size 3 --report-to wandb,comet --keep-stages --overwrite"
+    assert ultrafuser(*typed.split(), *more.split()).stdout == "wrote out\n"
+    assert train.args == (Path("f"), ["a.jsonl", "b.jsonl"], Path("o"))
+    assert train.options["stages"] == [
+        Stage("gate", moves="gate", steps=3, per_domain=2, learning_rate=1e-3),
+        Stage("joint", moves="all", steps=0, per_domain=2, learning_rate=1e-4),
+    ]
+    settings = train.options["settings"]
+    assert train.options["domains"] == ["x", "y"] and (settings.seed, settings.max_length, settings.load_in) == (5, 9, "4bit")
+    assert settings.report_to == ("wandb", "comet") and settings.micro_batch_size == 3
+    assert settings.keep_stages and settings.overwrite
+
+    typed = "fuse p/text p/code --out o --template code=alpaca --gate-hidden-size 8 --dtype float16 --seed 3 --overwrite"
+    assert ultrafuser(*typed.split()).exit_code == 0
+    assert fuse.args == (["p/text", "p/code"], Path("o")) and fuse.options["names"] == ["text", "code"]
+    options = fuse.options["options"]
+    assert (list(options.templates), options.gate_hidden_size, options.dtype) == (["own", "alpaca"], 8, "float16")
+    assert options.seed == 3 and options.overwrite
+
+    assert ultrafuser("run", "miniworld", "seed=4", "train.stages.0.steps=1", "--dry-run").exit_code == 0
+    assert run.args[0].seed == 4 and run.args[0].train.stages[0].steps == 1
+    assert run.options == {"dry_run": True, "overwrite": False}
+
+    assert ultrafuser("demo", "--out", "o", "--seed", "2", "--fast").exit_code == 0
+    assert demo.args == (Path("o"),) and demo.options == {"seed": 2, "fast": True, "overwrite": False}
+
+
+def test_stages() -> None:
+    """Catches defaults that are not the paper's, and two stages of one name."""
+    assert commands.stages_for(None, steps=None) == list(PAPER_STAGES)
+    assert [stage.name for stage in commands.stages_for("gate,all,all")] == ["gate", "joint-1", "joint-2"]
+    assert commands.stages_for("lora", steps=[5]) == [Stage("lora", moves="lora", steps=5, per_domain=32)]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], None),
+        (["own"], None),
+        (["chatml"], ["chatml", "chatml"]),
+        (["common:chatml"], ["chatml", "chatml"]),
+        (["b=alpaca"], ["own", "alpaca"]),
+        (["b=x.jinja", "a=own"], ["own", "x.jinja"]),
+        (["chatml", "b=alpaca"], "--template chatml: with several give NAME=TEMPLATE, with one of the names a, b"),
+        (["b=alpaca", "b=chatml"], "--template b=chatml: 'b' has a template already; give one each"),
+    ],
+)
+def test_templates(given: list[str], expected: list[str] | str | None) -> None:
+    """Catches a template that goes to another specialist than the one named."""
+    if isinstance(expected, str):
+        with pytest.raises(UserError) as caught:
+            commands.templates_for(given, ["a", "b"])
+        assert str(caught.value) == expected
+    else:
+        assert commands.templates_for(given, ["a", "b"]) == expected
+
+
+def greedy(folder: Path, messages: list[dict[str, str]], tokens: int) -> str:
+    """The slow reference: one token at a time, no cache, the prompt as the chat template renders it."""
+    model, tokenizer = load(folder)
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    start = len(ids)
+    with torch.inference_mode():
+        while len(ids) < start + tokens and (len(ids) == start or ids[-1] != tokenizer.eos_token_id):
+            ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    return str(tokenizer.decode(ids[start:], skip_special_tokens=True))
+
+
+def ask(*contents: str) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[place % 2], "content": content} for place, content in enumerate(contents)]
+
+
+def test_generate(model: Path) -> None:
+    """Catches an answer that is not greedy, has lost or repeated words in streaming, or answers another prompt."""
+    result = ultrafuser("generate", str(model), "12 and 30?", "--temperature", "0", "--max-new-tokens", "12")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == greedy(model, ask("12 and 30?"), 12) + "\n"
+
+
+def test_sampling_is_repeatable(model: Path) -> None:
+    """Catches a seed, temperature or top_p that does nothing."""
+    loaded, tokenizer = load(model)
+
+    def said(**options: Any) -> str:
+        return answer(loaded, tokenizer, ask("12"), Decoding(max_new_tokens=16, **options), lambda text: None)
+
+    assert said(temperature=2.0, seed=1) == said(temperature=2.0, seed=1) != said(temperature=2.0, seed=2)
+    assert said(temperature=2.0, top_p=1e-6, seed=2) == said(temperature=0)
+
+
+def test_chat_keeps_and_forgets(model: Path) -> None:
+    """Catches a history that loses a turn, is not forgotten on /reset, or takes a mistyped command for a question."""
+    first = greedy(model, ask("12"), 6)
+    second = greedy(model, ask("12", first.strip() or "…", "30"), 6)
+    result = ultrafuser(
+        "chat", str(model), "--temperature", "0", "--max-new-tokens", "6", stdin="12\n30\n/rest\n/reset\n12\n/quit\nnever read\n"
+    )
+    assert result.exit_code == 0 and result.stdout == f"{first}\n{second}\n{first}\n"
+    assert "did you mean '/reset'?" in result.stderr
+
+
+def test_chat_forgets_what_no_longer_fits(tmp_path: Path) -> None:
+    """Catches a chat that ends, or answers beyond the model's positions, when it has become too long."""
+    short = tiny_specialist(tmp_path / "short", template="inst", max_position_embeddings=64)
+    result = ultrafuser("chat", str(short), "--max-new-tokens", "16", stdin="12 and 30?\n" * 4 + "far too long " * 40 + "\n")
+    assert result.exit_code == 0
+    assert "earlier messages no longer fit" in result.stderr and "error: the prompt has" in result.stderr
+
+
+def test_answer_ends_with_the_positions(tmp_path: Path) -> None:
+    """Catches a small model that refuses every prompt, or answers beyond its positions, because the default answer is longer."""
+    short = tiny_specialist(tmp_path / "short", template="inst", max_position_embeddings=32)
+    loaded, tokenizer = load(short)
+    said = answer(loaded, tokenizer, ask("12"), Decoding(max_new_tokens=512, temperature=0), lambda text: None)
+    assert said == greedy(short, ask("12"), 32 - len(encode(tokenizer, ask("12"))))
+
+
+def test_interrupted_answer_is_kept(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a Ctrl-C in chat that loses what was said: the words so far are the answer."""
+    loaded, tokenizer = load(model)
+    words: list[str] = []
+
+    def write(text: str) -> None:
+        words.append(text)
+        raise KeyboardInterrupt
+
+    said = answer(loaded, tokenizer, ask("12"), Decoding(max_new_tokens=64, temperature=0), write)
+    assert words == [said] and greedy(model, ask("12"), 64).startswith(said)
+
+
+def test_models_that_cannot_be_used(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a traceback for a directory that holds no model, a broken one, a plain one to inspect, or none that can chat."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert mistake("generate", "empty", "hi") == "empty: no config.json; give the directory of a model"
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"model_type": "llama"}')
+    assert mistake("generate", "broken", "hi").startswith("broken: cannot be loaded (")
+    assert mistake("generate", "brokn", "hi") == "brokn: no such directory; did you mean 'broken'?"
+    assert "has no specialists to show" in mistake("inspect", str(model), "hi")
+    bare = tiny_tokenizer()
+    bare.chat_template = None
+    tiny_specialist(tmp_path / "bare", tokenizer=bare)
+    assert mistake("chat", "bare").startswith("this model has no chat template; use 'ultrafuser generate'")
+    assert encode(bare, ask("12")) == bare("12")["input_ids"]

@@ -1,0 +1,205 @@
+"""Recipes: every mistake is reported, all at once; overrides change what they name and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ultrafuser import schema
+from ultrafuser.config import load_recipe
+from ultrafuser.errors import UserError
+from ultrafuser.train.stage import MOVES, PAPER_STAGES, SCHEDULES, Stage, TrainSettings
+
+GOOD = """
+name: good
+output: out
+specialists:
+  - {name: text, path: owner/text}
+  - {name: code, path: owner/code}
+data: {train: [owner/data], domains: [text, code]}
+"""
+SCRATCH = """
+name: scratch
+output: out
+specialists: [{name: text}, {name: code}]
+world: {train_per_domain: 10}
+data: {domains: [text, code]}
+pretrain:
+  geometry: {hidden_size: 16, intermediate_size: 16, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1}
+  base: {steps: 1, per_domain: 1}
+  specialist: {steps: 1, per_domain: 1}
+"""
+
+
+def load(folder: Path, text: str, *overrides: str) -> schema.Recipe:
+    file = folder / "recipe.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load_recipe(file, overrides)
+
+
+def mistakes(folder: Path, text: str, *overrides: str) -> list[str]:
+    """The mistakes told, one a line, without the file's name."""
+    with pytest.raises(UserError) as caught:
+        load(folder, text, *overrides)
+    lines = str(caught.value).removeprefix(f"{folder / 'recipe.yaml'}: ").split("\n  ")
+    assert len(lines) == 1 or lines.pop(0) == f"{len(lines)} mistakes"
+    return lines
+
+
+def test_defaults_are_those_of_training() -> None:
+    """Catches a default or a choice that was changed in `train/stage.py` but not in the recipes' schema, or the reverse."""
+    assert [Stage(**stage.model_dump()) for stage in schema.Train().stages] == list(PAPER_STAGES)
+    optional = {field.name: field.default for field in dataclasses.fields(Stage) if field.default is not dataclasses.MISSING}
+    assert optional == {name: field.default for name, field in schema.Stage.model_fields.items() if not field.is_required()}
+    settings = TrainSettings(**schema.Train().model_dump(exclude={"stages"}), max_length=schema.Data().max_length)
+    assert settings == TrainSettings()
+    assert set(schema.Schedule.__args__) == set(SCHEDULES)  # type: ignore[attr-defined]
+    assert set(schema.Stage.model_fields["moves"].annotation.__args__) == set(MOVES)  # type: ignore[union-attr]
+
+
+def test_all_mistakes_at_once(tmp_path: Path) -> None:
+    """Catches a kind of mistake that hides another: here is one of each, and each must be told once, with key and value."""
+    text = """
+name: bad name
+outputt: out
+seed: -1
+specialists:
+  - {name: text, path: ./nowhere, templat: chatml}
+  - {name: text, path: owner/code}
+data: {train: [a.jsonl, owner/data], heldout_share: 2, domains: [text, code]}
+train:
+  load_in: 4bit
+  stages:
+    - {name: a, moves: gates, steps: -3, per_domain: four}
+    - {name: a, moves: all, steps: 3, per_domain: 4, learning_rate: 0}
+evaluation: {max_new_tokens: '???'}
+"""
+    expected = {
+        "override 'seed' is not of the form key.sub=value",
+        "override 'train.stages.2.steps=1': '2' is not a place in a list of 2, counted from 0",
+        "name='bad name': must be letters, digits, '-', '_' and '.' only",
+        "output: is missing",
+        "outputt: unknown key; did you mean 'output'?",
+        "seed=-1: must be greater than or equal to 0",
+        "specialists.0.templat: unknown key; did you mean 'template'?",
+        "specialists.0.path: './nowhere': no such directory",
+        "specialists.1.name: 'text' is the name of another specialist too; rename one",
+        "data.train.0: 'a.jsonl': no such file",
+        "data.heldout_share=2: must be less than 1",
+        "train.stages.0.moves='gates': must be 'gate', 'lora' or 'all'; did you mean 'gate'?",
+        "train.stages.0.steps=-3: must be greater than or equal to 0",
+        "train.stages.0.per_domain='four': must be a valid integer, unable to parse string as an integer",
+        "train.stages.1.name: 'a' is the name of another stage too; rename one",
+        "train.stages.1.learning_rate=0: must be greater than 0",
+        "train.stages.1.moves: 'all' cannot be with train.load_in=4bit: only 'gate' can",
+        "evaluation.max_new_tokens: must be given, as in evaluation.max_new_tokens=VALUE",
+    }
+    told = mistakes(tmp_path, text, "seed", "train.stages.2.steps=1")
+    assert set(told) == expected and len(told) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("specialists=[{name: text, path: o/t}]", "specialists=[{'name': 'text', 'path': 'o/t'}]: must have at least 2 items"),
+        ("specialists.0.path=null", "specialists.0.path: is missing"),
+        ("specialists.0.domains=[text]", "specialists.0.domains: is only for specialists that a section 'pretrain' trains"),
+        ("fuse.template=alpacca", "fuse.template: 'alpacca' is neither one of alpaca, "),
+        ("specialists.1.template=none.jinja", "specialists.1.template: 'none.jinja' is neither one of alpaca, "),
+        ("data.train=[]", "data.train: is missing: files or hub datasets to train on"),
+        ("data.directory=nowhere", "data.directory: 'nowhere': no such directory"),
+        ("data.domains=[text, text]", "data.domains: text, text: one stands there twice"),
+        ("world.train_per_domain=3", "world: "),
+        ("train.stages=[]", "train.stages=[]: must have at least 1 item"),
+        ("train.stages.0.learning_rate=.nan", "train.stages.0.learning_rate=nan: must be"),
+        ("train=5", "train=5: must be a valid dictionary"),
+        ("name.first=x", "override 'name.first=x': there is no 'first' in 'good'"),
+        ("data.train=[", "override 'data.train=[': the value is not valid YAML"),
+    ],
+)
+def test_one_mistake(tmp_path: Path, override: str, told: str) -> None:
+    """Catches a check that is missing or says something else: each of these is exactly one mistake of a good recipe."""
+    lines = mistakes(tmp_path, GOOD, override)
+    if override.startswith("world"):  # a world contradicts the data and needs specialists from scratch
+        assert [line.split(":")[0] for line in lines] == ["data", "world"]
+    else:
+        assert len(lines) == 1 and lines[0].startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("specialists.0.path=owner/text", "specialists.0.path: 'owner/text' cannot be with a section 'pretrain'"),
+        ("specialists.0.domains=[texts]", "specialists.0.domains: 'texts' is not one of data.domains (text, code); did you"),
+        ("pretrain.vocab_size=4096", "pretrain.vocab_size: 4096 cannot be with a section 'world'"),
+        ("pretrain.geometry.hidden_size=18", "pretrain.geometry.hidden_size: 18 must be a multiple of twice num"),
+        ("pretrain.geometry.num_attention_heads=0", "pretrain.geometry.num_attention_heads=0: must be greater than"),
+        ("pretrain.base.steps=???", "pretrain.base.steps: must be given"),
+    ],
+)
+def test_one_mistake_from_scratch(tmp_path: Path, override: str, told: str) -> None:
+    """As above, for a recipe that trains its specialists; a refused number must not bring contradictions with its stand-in."""
+    lines = mistakes(tmp_path, SCRATCH, override)
+    assert len(lines) == 1 and lines[0].startswith(told)
+
+
+def test_overrides(tmp_path: Path) -> None:
+    """Catches overrides that are dropped, taken as text, or that change a neighbour: the rest must stay as it was."""
+    plain = load(tmp_path, GOOD).model_dump()
+    changed = load(
+        tmp_path,
+        GOOD,
+        "train.stages.1.steps=7",  # a default that the file does not name
+        "train.stages.0.learning_rate=1e-3",  # a string to YAML 1.1
+        "fuse.dtype=bfloat16",
+        "data.train=other/data",  # one for a list
+        "description='a=b: c'",
+    ).model_dump()
+    plain["train"]["stages"][1]["steps"] = 7
+    plain["train"]["stages"][0]["learning_rate"] = 1e-3
+    plain["fuse"]["dtype"] = "bfloat16"
+    plain["data"]["train"] = ("other/data",)
+    plain["description"] = "a=b: c"
+    assert changed == plain
+
+
+def test_a_recipe_is_json(tmp_path: Path) -> None:
+    """Catches values that do not survive in a provenance file: what is read back must be the same recipe."""
+    recipe = load(tmp_path, SCRATCH)
+    assert schema.Recipe.model_validate(json.loads(json.dumps(recipe.model_dump(mode="json")))) == recipe
+
+
+def test_data_paths(tmp_path: Path) -> None:
+    """Catches a file that is looked for elsewhere than below data.directory, and a hub id or whole path put below it."""
+    (tmp_path / "a.jsonl").touch()
+    whole = tmp_path / "a.jsonl"
+    data = load(tmp_path, GOOD, f"data.directory={tmp_path}", f"data.train=[a.jsonl, {whole}, owner/data]").data
+    assert data.paths(data.train) == [str(whole), str(whole), "owner/data"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: [", "not valid YAML"),
+        ("", "must hold keys such as 'name' and 'specialists', but holds None"),
+        ("- a", "must hold keys such as 'name' and 'specialists', but holds ['a']"),
+        ("name: x", "2 mistakes\n  output: is missing\n  specialists: is missing"),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path: Path, text: str, told: str) -> None:
+    """Catches a traceback for a file of another kind."""
+    with pytest.raises(UserError, match=r"recipe\.yaml: ") as caught:
+        load(tmp_path, text)
+    assert told in str(caught.value)
+
+
+def test_no_such_recipe(tmp_path: Path) -> None:
+    """Catches a missing file without a hint: a shipped recipe's name and a file in the same directory are both known."""
+    with pytest.raises(UserError, match="miniwrold: no such recipe; did you mean 'miniworld'"):
+        load_recipe("miniwrold")
+    (tmp_path / "mine.yaml").touch()
+    with pytest.raises(UserError, match=r"no such recipe; did you mean 'mine\.yaml'"):
+        load_recipe(tmp_path / "mien.yaml")
