@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference import END, VOCAB, Templates, fuse_by_hand, mixed_logits, stepwise_argmax, tiny_llama
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from reference import END, VOCAB, Templates, fuse_by_hand, mixed_logits, stepwise_argmax, tiny_llama
 
 UNLIKE = Templates(user=[[1, 2, 3, 4], [5], [6, 7]], answer=[[8], [9, 10, 11], [12, 13]])
 TURNS = [[20, 21, 22], [30, 31], [23, 24]]

@@ -1,7 +1,8 @@
 """Cross-entropy of the fused distribution (paper, section 2) without a (B, T, V) tensor of logits.
 
-Only positions that carry a label reach the lm_head, and these go through it in blocks that are computed again in the
-backward pass, so at most one block of logits exists at a time. PyTorch's own ``linear_cross_entropy`` does not give the
+Only positions that carry a label reach the lm_head. The forward pass takes them in blocks and keeps two numbers of each;
+the backward pass computes the logits again, in blocks of the vocabulary, so that every row of the lm_head's gradient is
+written once. At most one block of logits exists at a time. PyTorch's own ``linear_cross_entropy`` does not give the
 per-token losses in its chunked form, which the loss per domain needs. This file is copied into every saved checkpoint.
 
 Notation: M labelled positions, H hidden width, V vocabulary.
@@ -9,54 +10,88 @@ Notation: M labelled positions, H hidden width, V vocabulary.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 IGNORE = -100
 LOGITS_PER_BLOCK = 2**23  # 32 MB of float32
+LEAST_COLUMNS = 512  # a narrower block of the vocabulary would be slow
 
 
 def shifted_token_losses(
-    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, masked_ids: torch.Tensor | None = None
+    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, unpredictable_ids: torch.Tensor
 ) -> torch.Tensor:
     """Loss of predicting each token, at that token's own index.
 
     Args:
         hidden: (B, T, H) what the lm_head reads.
-        weight: (V, H) rows of the lm_head that may be predicted.
+        weight: (V, H) the lm_head.
         labels: (B, T) token ids, -100 where there is no loss.
-        masked_ids: (K,) ids below V that are never predicted.
+        unpredictable_ids: (K,) ids that are never predicted.
 
     Returns:
         (B, T) float32; 0 where there is no label, and at index 0, which nothing predicts.
     """
     targets = labels[:, 1:]  # (B, T-1)
     chosen = targets != IGNORE
-    losses = token_losses(hidden[:, :-1][chosen], weight, targets[chosen], masked_ids)  # (M,)
+    losses = token_losses(hidden[:, :-1][chosen], weight, targets[chosen], unpredictable_ids)  # (M,)
     spread = hidden.new_zeros(targets.shape, dtype=torch.float32).masked_scatter(chosen, losses)
     return F.pad(spread, (1, 0))  # (B, T)
 
 
 def token_losses(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, masked_ids: torch.Tensor | None = None
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, unpredictable_ids: torch.Tensor
 ) -> torch.Tensor:
     """-log softmax(weight @ hidden)[target] for every position: hidden (M, H), weight (V, H), targets (M,) -> (M,) float32."""
-    if hidden.shape[0] == 0:
-        # Still a function of the parameters, so that a batch without labels has a backward pass (other ranks wait for it).
-        return hidden.float().sum(-1) + 0.0 * weight[:1].float().sum()
-    block = max(1, LOGITS_PER_BLOCK // weight.shape[0])
-    blocks = [
-        checkpoint(_block_losses, rows, weight, ids, masked_ids, use_reentrant=False)
-        for rows, ids in zip(hidden.split(block), targets.split(block), strict=True)
-    ]
-    return torch.cat(blocks)
+    banned = torch.zeros(weight.shape[0], dtype=torch.bool, device=weight.device).index_fill(0, unpredictable_ids, True)
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    losses: torch.Tensor = _TokenLosses.apply(hidden, weight, targets, banned, dtype)
+    return losses
 
 
-def _block_losses(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, masked_ids: torch.Tensor | None
-) -> torch.Tensor:
-    logits = F.linear(hidden, weight).float()  # (block, V)
-    if masked_ids is not None and masked_ids.numel():
-        logits = logits.index_fill(-1, masked_ids, float("-inf"))
-    return F.cross_entropy(logits, targets, reduction="none")
+def _logits(hidden: torch.Tensor, weight: torch.Tensor, banned: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """hidden (m, H), weight (v, H), banned (v,) -> (m, v) float32."""
+    return F.linear(hidden.to(dtype), weight.to(dtype)).float().masked_fill_(banned, float("-inf"))
+
+
+class _TokenLosses(torch.autograd.Function):
+    """Losses (M,) with a backward pass that keeps no logits; multiplies in ``dtype``, everything else is float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, banned: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor:
+        rows = max(1, LOGITS_PER_BLOCK // weight.shape[0])
+        totals, chosen = [], []
+        for part, ids in zip(hidden.split(rows), targets.split(rows), strict=True):
+            logits = _logits(part, weight, banned, dtype)  # (rows, V)
+            totals.append(logits.logsumexp(dim=-1))
+            chosen.append(logits.gather(1, ids[:, None])[:, 0])
+        total = torch.cat(totals)  # (M,)
+        ctx.save_for_backward(hidden, weight, targets, banned, total)
+        ctx.dtype = dtype
+        return total - torch.cat(chosen)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, weight, targets, banned, total = ctx.saved_tensors
+        grad_hidden = torch.zeros_like(hidden, dtype=torch.float32)
+        grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        columns = max(LEAST_COLUMNS, LOGITS_PER_BLOCK // max(1, hidden.shape[0]))
+        for first in range(0, weight.shape[0], columns):
+            block = slice(first, first + columns)
+            # d loss / d logits = softmax - one-hot, for the columns of this block
+            slope = _logits(hidden, weight[block], banned[block], ctx.dtype).sub_(total[:, None]).exp_()  # (M, columns)
+            place = (targets - first)[:, None]
+            here = (place >= 0) & (place < slope.shape[1])
+            slope.scatter_add_(1, place.clamp(0, slope.shape[1] - 1), -here.to(slope.dtype))
+            slope = slope.mul_(grad[:, None]).to(ctx.dtype)
+            grad_hidden += slope @ weight[block].to(ctx.dtype)
+            if grad_weight is not None:
+                grad_weight[block] = slope.T @ hidden.to(ctx.dtype)
+        return grad_hidden.to(hidden.dtype), grad_weight, None, None, None

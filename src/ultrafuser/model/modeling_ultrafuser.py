@@ -419,7 +419,7 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, GenerationMixin):
         hidden = outputs.last_hidden_state
         logits = loss = losses = None
         if labels is not None:
-            losses = self._token_losses(hidden, labels)
+            losses = shifted_token_losses(hidden, self.lm_head.weight, labels.to(hidden.device), self.unpredictable_ids)
             count = (labels[:, 1:] != -100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
             loss = losses.sum() / count
         if labels is None or not self.training:
@@ -434,11 +434,6 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, GenerationMixin):
             gate_weights=outputs.gate_weights,
             token_losses=losses if output_token_losses else None,
         )
-
-    def _token_losses(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        first_unpredictable = self.config.predictable_vocab_size
-        masked = self.unpredictable_ids[: len(self.config.masked_token_ids)]
-        return shifted_token_losses(hidden, self.lm_head.weight[:first_unpredictable], labels.to(hidden.device), masked)
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.LongTensor, inputs_embeds: torch.FloatTensor | None = None, **kwargs: Any
