@@ -25,8 +25,7 @@ def finished(tmp_path_factory):
 def test_demo_leaves_every_model_every_score_and_a_report(finished):
     """Catches a step that is skipped, a model that is not judged, a report with parts missing."""
     results = json.loads((finished / "results.json").read_text())
-    rows = results["table"]["rows"]
-    names = [row["name"] for row in rows] if isinstance(rows, list) else list(rows)
+    names = [row["model"] for row in results["table"]["rows"]]
     expected = ["base", "text", "code", "math", "average merging", "fused, untrained gate", "fused, stage 1: gate"]
     assert [name for name in expected if name not in names] == []
     for part in ("base", "specialists/text", "specialists/code", "specialists/math", "average", "fused", "model-gate", "model"):
@@ -74,7 +73,7 @@ def test_outputs_are_refused_unless_they_are_the_runs_own(finished, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "recipe.json").write_text((finished / "recipe.json").read_text())
-    with pytest.raises(UserError, match="other .*seed"):
+    with pytest.raises(UserError, match=r"other .*seed"):
         run_demo(other, 1, True)
 
 
