@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,27 +33,24 @@ def training_forward(model: Any, ids: torch.Tensor) -> None:
     model.train()(ids, labels=ids, use_cache=False)
 
 
-def seconds(work: Callable[..., None], model: Any, ids: torch.Tensor) -> float:
-    """Wall time of one run."""
+def seconds(work: Callable[..., None], model: Any, ids: torch.Tensor, clock: Callable[[], float]) -> float:
+    """Time of one run."""
     if ids.is_cuda:
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = clock()
     work(model, ids)
     if ids.is_cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def compare(work: Callable[..., None], fused: Any, specialists: list[Any], ids: torch.Tensor, rounds: int) -> dict[str, float]:
-    """Paired medians over ``rounds`` rounds, after one that is not counted."""
+def compare(timed: Callable[[Any], float], fused: Any, specialists: list[Any], rounds: int) -> dict[str, Any]:
+    """Paired medians over ``rounds`` rounds, after one that is not counted; ``timed`` gives a model's time of one run."""
     pairs = []
     for i in range(rounds + 1):
-        alone = 0.0
-        together = seconds(work, fused, ids) if i % 2 else 0.0
-        for model in specialists:
-            alone += seconds(work, model, ids)
-        together = together or seconds(work, fused, ids)
-        pairs.append((together, alone))
+        sides = [lambda: timed(fused), lambda: sum(timed(model) for model in specialists)]
+        times = [side() for side in (sides if i % 2 else sides[::-1])]
+        pairs.append(tuple(times if i % 2 else times[::-1]))
     pairs = pairs[1:]
     ratios = sorted(together / alone for together, alone in pairs)
     return {
@@ -68,16 +66,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     specialists, fused, ids = build_specialists(options), build_fused(options), token_batch(options)
-    results: dict[str, Any] = {
-        work.__name__: compare(work, fused, specialists, ids, options.rounds) for work in (prefill, training_forward)
-    }
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    results: dict[str, Any] = {}
+    for work in (prefill, training_forward):
+        results[work.__name__] = compare(partial(seconds, work, ids=ids, clock=clock), fused, specialists, options.rounds)
     ratio = max(result["ratio"] for result in results.values())
     parameters = sum(p.numel() for p in specialists[0].parameters())
     return {"ratio": ratio, "target": TARGET, "reached": ratio <= TARGET, **results, "specialist_parameters": parameters}
 
 
 if __name__ == "__main__":
-    options = parser(__doc__.splitlines()[0])
+    options = parser(__doc__.splitlines()[0], hidden=384, layers=6, vocab=16000, batch=1)
     options.add_argument("--rounds", type=int, default=11)
+    options.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu, with --threads 1, on a busy machine")
     arguments = options.parse_args()
     report("prefill", arguments, measure(arguments))

@@ -51,7 +51,7 @@ def main() -> None:
 def run(source: str, imports: list[str] | None) -> dict[str, Any]:
     """Execute ``source`` as ``__main__``; with ``imports`` a list, in the restricted mode. Returns its global names."""
     names: dict[str, Any] = {"__name__": "__main__"}
-    tree = compile(source, FILE, "exec", ast.PyCF_ONLY_AST)
+    tree = ast.parse(source, FILE)
     if imports is not None:
         refuse_inner_names(tree)
         names["__builtins__"] = restricted_builtins(imports)

@@ -60,9 +60,8 @@ def require_space(path: Path | str, needed: int) -> None:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(
-            f"{path}: needs {needed / 1e9:.2f} GB on disk but only {free / 1e9:.2f} GB are free; free some or choose another output"
-        )
+        sizes = f"needs {needed / 1e9:.2f} GB on disk but only {free / 1e9:.2f} GB are free"
+        raise UserError(f"{path}: {sizes}; free some or choose another output")
 
 
 @contextlib.contextmanager

@@ -75,6 +75,7 @@ class World(Section):
     """Training data from the generated world instead of files; its test tasks are those of `Evaluation`."""
 
     train_per_domain: Positive = 4000
+    train_mixed: Count = 0  # mixed tasks too, as one more domain of the fused model's training; specialists never see them
 
 
 class Training(Section):
@@ -130,6 +131,7 @@ class Geometry(Section):
     num_attention_heads: Positive
     num_key_value_heads: Positive
     max_position_embeddings: Positive = 2048
+    initializer_range: Rate = 0.02
     tie_word_embeddings: bool = False
 
 

@@ -1,19 +1,16 @@
 """The embedded default: a small generated world of text, code and math tasks with exact checks.
 
-`generate` gives tasks, `build_tokenizer` their vocabulary and chat templates, `check_answers` judges, `MiniworldSettings` says
-which models to train on them and how.
+`generate` gives tasks, `build_tokenizer` their vocabulary and chat templates, `check_answers` judges, `recipes/miniworld.yaml`
+says which models to train on them and how.
 """
 
 from ultrafuser.miniworld.check import check_answers
 from ultrafuser.miniworld.language import build_tokenizer, chat_template
-from ultrafuser.miniworld.settings import Geometry, MiniworldSettings
 from ultrafuser.miniworld.task import DOMAINS, Part, Task, to_record
 from ultrafuser.miniworld.world import base_tasks, generate
 
 __all__ = [
     "DOMAINS",
-    "Geometry",
-    "MiniworldSettings",
     "Part",
     "Task",
     "base_tasks",

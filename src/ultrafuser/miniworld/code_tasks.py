@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -14,9 +16,13 @@ from ultrafuser.miniworld.task import THEN, Part
 from ultrafuser.miniworld.words import ANIMALS, COLOURS, FUNCTION_NAMES, OPPOSITE_OF
 
 NUMBERS = (-3, 0, 1, 4, 7, 8, 15, 40)
-LISTS = ([], [3], [9, 1, 12, 5], [2, 4, 6, 8, 20, 0])
-COMPARISONS = {"more": (">", lambda a, b: a > b), "less": ("<", lambda a, b: a < b)}
-OPERATIONS = {"plus": ("+", lambda a, b: a + b), "minus": ("-", lambda a, b: a - b), "times": ("*", lambda a, b: a * b)}
+LISTS: tuple[list[int], ...] = ([], [3], [9, 1, 12, 5], [2, 4, 6, 8, 20, 0])
+COMPARISONS: dict[str, tuple[str, Callable[[int, int], bool]]] = {"more": (">", operator.gt), "less": ("<", operator.lt)}
+OPERATIONS: dict[str, tuple[str, Callable[[int, int], int]]] = {
+    "plus": ("+", operator.add),
+    "minus": ("-", operator.sub),
+    "times": ("*", operator.mul),
+}
 
 
 def to_python(answer: str) -> str:
@@ -31,18 +37,20 @@ def _part(family: str, what: str, signature: str, body: str, cases: list[tuple[l
 
 
 def _number(rng: Random) -> int:
-    return rng.randrange(2, 20)
+    return rng.randrange(2, 10)
 
 
 def formula(rng: Random) -> Part:
-    (first, (sign1, do1)), (second, (sign2, do2)) = (rng.choice(sorted(OPERATIONS.items())) for _ in range(2))
+    first, second = rng.choice(sorted(OPERATIONS)), rng.choice(sorted(OPERATIONS))
+    (sign1, do1), (sign2, do2) = OPERATIONS[first], OPERATIONS[second]
     a, b = _number(rng), _number(rng)
     return _part("formula", f"returns x {first} {a} and all that {second} {b}", "( x )", f"return ( x {sign1} {a} ) {sign2} {b}",
                  [([x], do2(do1(x, a), b)) for x in NUMBERS], rng.choice(FUNCTION_NAMES))  # fmt: skip
 
 
 def choice(rng: Random) -> Part:
-    word, (sign, holds) = rng.choice(sorted(COMPARISONS.items()))
+    word = rng.choice(sorted(COMPARISONS))
+    sign, holds = COMPARISONS[word]
     limit, a, b = _number(rng), _number(rng), _number(rng)
     cases = [([x], a if holds(x, limit) else x + b) for x in (*NUMBERS, limit, limit - 1, limit + 1)]
     body = f"<nl1> if x {sign} {limit} : <nl2> return {a} <nl1> return x + {b}"
@@ -51,7 +59,8 @@ def choice(rng: Random) -> Part:
 
 
 def loop(rng: Random) -> Part:
-    word, (sign, do) = rng.choice(sorted(OPERATIONS.items()))
+    word = rng.choice(sorted(OPERATIONS))
+    sign, do = OPERATIONS[word]
     start, a = _number(rng), _number(rng)
     return _part("loop", f"adds to {start} each number in v {word} {a}", "( v )",
                  f"<nl1> s = {start} <nl1> for x in v : <nl2> s += x {sign} {a} <nl1> return s",
@@ -59,7 +68,8 @@ def loop(rng: Random) -> Part:
 
 
 def keep(rng: Random) -> Part:
-    word, (sign, holds) = rng.choice(sorted(COMPARISONS.items()))
+    word = rng.choice(sorted(COMPARISONS))
+    sign, holds = COMPARISONS[word]
     limit, a = _number(rng), _number(rng)
     lists = [*LISTS, [limit - 1, limit, limit + 1]]
     return _part("keep", f"keeps the numbers in v {word} than {limit} and gives each times {a}", "( v )",
@@ -68,22 +78,23 @@ def keep(rng: Random) -> Part:
 
 
 def greet(rng: Random) -> Part:
-    word = rng.choice([*ANIMALS, *COLOURS, *sorted(OPPOSITE_OF)])
+    word = rng.choice([*ANIMALS, *COLOURS])
     return _part("greet", f"puts {word} after x", "( x )", f'return x + " {word} "',
                  [([x], x + word) for x in ("p", "", "who")], rng.choice(FUNCTION_NAMES))  # fmt: skip
 
 
 def plain(rng: Random) -> Part:
-    word, (sign, do) = rng.choice(sorted(OPERATIONS.items()))
-    a = rng.randrange(2, 60)
+    word = rng.choice(sorted(OPERATIONS))
+    sign, do = OPERATIONS[word]
+    a = rng.randrange(2, 20)
     return _part("plain", f"returns x {word} {a}", "( x )", f"return x {sign} {a}", [([x], do(x, a)) for x in NUMBERS],
                  rng.choice(FUNCTION_NAMES))  # fmt: skip
 
 
 def hand_over(rng: Random) -> Part:
     """Say some words, then a function that returns the last: the skill that puts another domain's answer into a program."""
-    word = rng.choice([str(rng.randrange(1, 60)), rng.choice([*ANIMALS, *COLOURS, *sorted(OPPOSITE_OF)])])
-    others = [rng.choice([str(rng.randrange(1, 60)), rng.choice(ANIMALS), "+", "=", "####"]) for _ in range(rng.randrange(1, 5))]
+    word = rng.choice([str(rng.randrange(1, 25)), rng.choice([*ANIMALS, *COLOURS, *sorted(OPPOSITE_OF)])])
+    others = [rng.choice([str(rng.randrange(1, 25)), rng.choice(ANIMALS), "+", "=", "####"]) for _ in range(rng.randrange(1, 3))]
     said = " ".join([*others, word])
     link = hand_over_link(rng, said)
     return Part("code", "hand_over", f"say {said} {THEN} {link.request}", f"{said} {THEN} {link.answer}", link.check)

@@ -49,11 +49,11 @@ def generate(domain: str, n: int, seed: int, split: Split) -> list[Task]:
 
 def _draw(rng: Random, domain: str, split: Split) -> Task:
     if domain == "mixed":
-        family = rng.choice(mixed_tasks.FAMILIES)
-        return Task(domain, family.__name__, _on_side(family, rng, split))
+        mixed = rng.choice(mixed_tasks.FAMILIES)
+        return Task(domain, mixed.__name__, _on_side(mixed, rng, split))
     if rng.random() < TWO_PART_SHARE:
-        pair = [_on_side(lambda rng: (rng.choice(mixed_tasks.SHORT[domain])(rng),), rng, split)[0] for _ in range(2)]
-        return Task(domain, "two_requests", tuple(pair))
+        first, second = rng.sample(mixed_tasks.SHORT[domain], 2)
+        return Task(domain, "two_requests", _on_side(lambda rng: (first(rng), second(rng)), rng, split))
     family = rng.choice(FAMILIES[domain])
     return Task(domain, family.__name__, _on_side(lambda rng: (family(rng),), rng, split))
 

@@ -21,25 +21,28 @@ LOGITS_PER_BLOCK = 2**23  # 32 MB of float32
 LEAST_COLUMNS = 512  # a narrower block of the vocabulary would be slow
 
 
-def shifted_token_losses(
-    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, unpredictable_ids: torch.Tensor
+def carries_loss(targets: torch.Tensor, unpredictable_ids: torch.Tensor) -> torch.Tensor:
+    """Where there is a loss: bool of the shape of ``targets``; not at -100, nor at what is never predicted (slot tokens)."""
+    return (targets != IGNORE) & ~torch.isin(targets, unpredictable_ids)
+
+
+def target_losses(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, unpredictable_ids: torch.Tensor
 ) -> torch.Tensor:
-    """Loss of predicting each token, at that token's own index.
+    """Loss of predicting ``targets[b, t]`` from ``hidden[b, t]``.
 
     Args:
         hidden: (B, T, H) what the lm_head reads.
         weight: (V, H) the lm_head.
-        labels: (B, T) token ids, -100 where there is no loss.
+        targets: (B, T) token ids, -100 where there is no loss.
         unpredictable_ids: (K,) ids that are never predicted.
 
     Returns:
-        (B, T) float32; 0 where there is no label, and at index 0, which nothing predicts.
+        (B, T) float32; 0 where there is no loss.
     """
-    targets = labels[:, 1:]  # (B, T-1)
-    chosen = targets != IGNORE
-    losses = token_losses(hidden[:, :-1][chosen], weight, targets[chosen], unpredictable_ids)  # (M,)
-    spread = hidden.new_zeros(targets.shape, dtype=torch.float32).masked_scatter(chosen, losses)
-    return F.pad(spread, (1, 0))  # (B, T)
+    chosen = carries_loss(targets, unpredictable_ids)
+    losses = token_losses(hidden[chosen], weight, targets[chosen], unpredictable_ids)  # (M,)
+    return hidden.new_zeros(targets.shape, dtype=torch.float32).masked_scatter(chosen, losses)
 
 
 def token_losses(

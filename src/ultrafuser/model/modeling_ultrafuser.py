@@ -33,7 +33,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_ultrafuser import REMOTE_CODE_FILES, UltraFuserConfig, layer_types, sliding_window
-from .loss_ultrafuser import shifted_token_losses
+from .loss_ultrafuser import carries_loss, target_losses
 
 LAYERS = {
     "llama": llama.LlamaDecoderLayer,
@@ -399,13 +399,16 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         output_token_losses: bool = False,
+        shift_labels: torch.LongTensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs: Any,
     ) -> UltraFuserCausalLMOutput:
         """Fused next-token logits (B, T, V), and with ``labels`` (B, T) the loss.
 
         The loss is the mean over labelled tokens, or their sum over ``num_items_in_batch`` where that is given (gradient
-        accumulation). While training with labels no logits are built and ``logits`` is None.
+        accumulation). While training with labels no logits are built and ``logits`` is None. ``shift_labels`` (B, T), as
+        sequence parallelism gives them, take the place of ``labels``: already at the index that predicts them, where their
+        ``token_losses`` then stand too.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -418,11 +421,15 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, GenerationMixin):
         )
         hidden = outputs.last_hidden_state
         logits = loss = losses = None
-        if labels is not None:
-            losses = shifted_token_losses(hidden, self.lm_head.weight, labels.to(hidden.device), self.unpredictable_ids)
-            count = (labels[:, 1:] != -100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-            loss = losses.sum() / count
-        if labels is None or not self.training:
+        targets = shift_labels if shift_labels is not None or labels is None else labels[:, 1:]
+        if targets is not None:
+            targets = targets.to(hidden.device)
+            losses = target_losses(hidden[:, : targets.shape[1]], self.lm_head.weight, targets, self.unpredictable_ids)
+            if num_items_in_batch is None:
+                num_items_in_batch = carries_loss(targets, self.unpredictable_ids).sum().clamp(min=1)
+            loss = losses.sum() / num_items_in_batch
+            losses = F.pad(losses, (1, 0)) if shift_labels is None else losses
+        if targets is None or not self.training:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(hidden[:, kept]).index_fill_(-1, self.unpredictable_ids, float("-inf"))
         return UltraFuserCausalLMOutput(

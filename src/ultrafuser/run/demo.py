@@ -14,6 +14,7 @@ FAST = (
     "train.stages.0.steps=3",
     "train.stages.1.steps=3",
     "world.train_per_domain=200",
+    "world.train_mixed=200",
     "evaluation.prompts_per_domain=8",
     "evaluation.samples_per_domain=1",
 )

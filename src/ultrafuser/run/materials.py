@@ -23,6 +23,10 @@ class Materials:
     heldout: list[Conversation]
     tasks: list[Task]
 
+    def domains(self) -> list[str]:
+        """The domains of the training conversations; in the generated world there may be mixed ones beside the recipe's."""
+        return list(dict.fromkeys(one.domain for one in self.train))
+
     def labels(self) -> list[list[str] | None]:
         """For each held-out conversation the domain of every answer token, or None where that is not known per token."""
         return [task.labels for task in self.tasks] if self.tasks else [None] * len(self.heldout)
@@ -36,7 +40,8 @@ def gather(recipe: Recipe) -> Materials:
 def _from_world(recipe: Recipe) -> Materials:
     assert recipe.world is not None
     domains, count = recipe.data.domains, recipe.evaluation.prompts_per_domain
-    train = [task for name in domains for task in generate(name, recipe.world.train_per_domain, recipe.seed, "train")]
+    counts = dict.fromkeys(domains, recipe.world.train_per_domain) | {MIXED: recipe.world.train_mixed}
+    train = [task for name, number in counts.items() for task in generate(name, number, recipe.seed, "train")]
     tasks = [task for name in (*domains, MIXED) for task in generate(name, count, recipe.seed, "test")]
     return Materials([_conversation(task) for task in train], [_conversation(task) for task in tasks], tasks)
 

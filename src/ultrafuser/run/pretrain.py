@@ -77,9 +77,10 @@ class Pretrainer:
 
     def _base_lessons(self) -> list[Conversation]:
         """The training conversations; in the generated world requests to repeat, so that the base knows words but no answers."""
+        lessons = [one for one in self.materials.train if one.domain in self.recipe.data.domains]
         if not self.recipe.world:
-            return self.materials.train
-        return [replace(one, messages=[one.messages[0], one.messages[0] | {"role": "assistant"}]) for one in self.materials.train]
+            return lessons
+        return [replace(one, messages=[one.messages[0], one.messages[0] | {"role": "assistant"}]) for one in lessons]
 
     def _train(
         self,

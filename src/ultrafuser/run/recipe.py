@@ -155,7 +155,7 @@ class Run:
                 model,
                 stages=stages,
                 settings=train_settings(self.recipe),
-                domains=self.recipe.data.domains,
+                domains=self.materials.domains(),
             )
             self.step("training the fused model", train_all)
         results = [self.folder / f"model-{stage.name}" for stage in stages[:-1]] + [model]
