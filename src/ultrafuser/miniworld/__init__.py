@@ -7,13 +7,12 @@ says which models to train on them and how.
 from ultrafuser.miniworld.check import check_answers
 from ultrafuser.miniworld.language import build_tokenizer, chat_template
 from ultrafuser.miniworld.task import DOMAINS, Part, Task, to_record
-from ultrafuser.miniworld.world import base_tasks, generate
+from ultrafuser.miniworld.world import generate
 
 __all__ = [
     "DOMAINS",
     "Part",
     "Task",
-    "base_tasks",
     "build_tokenizer",
     "chat_template",
     "check_answers",

@@ -63,11 +63,3 @@ def _on_side(make: Callable[[Random], tuple[Part, ...]], rng: Random, split: Spl
         parts = make(rng)
         if all(side(part.request) == split or part.is_link for part in parts):
             return parts
-
-
-def base_tasks(n: int, seed: int) -> list[Task]:
-    """``n`` tasks for the common base: say a prompt again. It meets the language of all domains, and not one answer."""
-    rng = Random(f"{seed}/base")
-    prompts = [task.prompt for domain in DOMAINS for task in generate(domain, -(-n // len(DOMAINS)), seed, "train")]
-    rng.shuffle(prompts)
-    return [Task("base", "repeat", (Part("base", "repeat", prompt, prompt, {}),)) for prompt in prompts[:n]]
