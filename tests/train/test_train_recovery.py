@@ -10,10 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
-from training_world import QUIET, STAGES, conversations, in_process, run_as_rank, run_training, weights
+from training_world import QUIET, STAGES, conversations, in_process, run_as_fsdp_rank, run_as_rank, run_training, weights
 
 from ultrafuser.errors import UserError
 from ultrafuser.train import checkpoint
@@ -160,6 +161,21 @@ def test_two_processes_train_what_one_does(fused, uninterrupted, tmp_path):
         assert one.pop("stage") == two.pop("stage")
         assert one == pytest.approx(two, rel=1e-3)
     assert not list(tmp_path.glob("*.work"))
+
+
+@pytest.mark.slow
+def test_two_processes_sharded_by_fsdp2(fused, uninterrupted, tmp_path):
+    """Catches an lm_head used while sharded, tables left empty where no weights are read, state lost on resuming."""
+    out, settings = tmp_path / "out", {"mixed_precision": "no"}
+    for kill in (True, False):
+        port = free_port()
+        processes = [in_process(run_as_fsdp_rank, rank, 2, port, fused, out, STAGES, settings) for rank in range(2)]
+        while kill and not list(tmp_path.glob("out.work/2-joint/checkpoint-*/pytorch_model_fsdp_0")):
+            time.sleep(0.05)
+        for process in processes:
+            process.kill() if kill else process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    torch.testing.assert_close(weights(out), weights(uninterrupted), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

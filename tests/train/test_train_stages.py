@@ -81,6 +81,7 @@ def test_causal_lm_trains_as_a_hand_written_loop(micro_batch_size, tmp_path):
     assert losses == pytest.approx([4.7164, 4.1218, 4.0684, 3.4982], abs=5e-3)
     torch.testing.assert_close(dict(model.named_parameters()), dict(copy.named_parameters()), rtol=1e-3, atol=2e-5)
     assert "gate_entropy" not in history[-1]
+    assert model.config.use_cache and not model.training  # as it was: its owner may save it now
 
 
 def test_gate_stage_trains_as_explicit_mix_of_separate_models(tmp_path):
@@ -300,6 +301,8 @@ def test_bad_input_leaves_nothing_behind(tmp_path, fused):
     ]:
         with pytest.raises(UserError, match=why):
             train(model, told, out, settings=settings())
+    with pytest.raises(UserError, match="report_to=wandbb"):
+        train(fused, data, out, settings=settings(report_to=("wandbb",)))
     assert [path.name for path in tmp_path.iterdir()] == ["plain"]
 
 
@@ -316,3 +319,35 @@ def test_tokenizer_without_any_padding_is_refused(tmp_path):
     stage = Stage("all", moves="all", steps=1, per_domain=1)
     with pytest.raises(UserError, match="pad"):
         train_stage(tiny_llama(0), bare, make_dataset(random_examples(1, 1), ["a"]), stage, tmp_path, settings())
+
+
+@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+def test_quantised_specialists_train_the_gate_alone(bits, tmp_path):
+    """Catches a quantised gate, and specialists that are not quantised, or saved as such."""
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    from training_world import make_fused
+
+    from ultrafuser.train.load import load_model
+
+    fused = make_fused(tmp_path, hidden_size=64, intermediate_size=64)
+    stage = Stage("gate", moves="gate", steps=2, per_domain=2, learning_rate=1e-2)
+    model = load_model(fused, stage, settings(load_in=bits))
+    kind = {"4bit": bitsandbytes.nn.Linear4bit, "8bit": bitsandbytes.nn.Linear8bitLt}[bits]
+    quantised = {name for name, module in model.named_modules() if isinstance(module, kind)}
+    assert quantised == {name for name, _ in model.named_modules() if name.endswith("_proj")}
+    assert model.model.gate.linear_in.weight.dtype == torch.float32
+    out = train(fused, conversations(), tmp_path / "out", stages=(stage,), settings=settings(load_in=bits))
+    before, after = weights(fused), weights(out)
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {n for n in before if ".gate." in n}
+
+
+def test_missing_bitsandbytes_is_said(tmp_path, fused, monkeypatch):
+    """Catches an import error deep inside transformers."""
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find(name, *rest))
+    stages = (Stage("gate", moves="gate", steps=2, per_domain=2),)
+    with pytest.raises(UserError, match=r"pip install 'ultrafuser\[quant\]'"):
+        train(fused, conversations(), tmp_path / "out", stages=stages, settings=settings(load_in="4bit"))
+    assert not list(tmp_path.iterdir())

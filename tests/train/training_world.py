@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from tiny import tiny_specialist
@@ -105,3 +106,22 @@ def run_as_rank(rank: int, world: int, port: int, *args: Any) -> None:
         "MASTER_PORT": str(port),
     }
     run_training(*args)
+
+
+def run_as_fsdp_rank(rank: int, world: int, port: int, *args: Any) -> None:
+    """`run_as_rank`, sharded by FSDP2, which Accelerate offers on accelerators only: so it is told here that this is one."""
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
+
+    initialise = AcceleratorState.__init__
+
+    def initialise_sharded(self: Any, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) -> None:
+        initialise(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+
+    AcceleratorState.__init__ = initialise_sharded
+    config = yaml.safe_load((Path(__file__).parents[2] / "accelerate_configs" / "fsdp2.yaml").read_text())["fsdp_config"]
+    os.environ |= {name.upper(): str(value).lower() if isinstance(value, bool) else str(value) for name, value in config.items()}
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_SYNC_MODULE_STATES": "true"}
+    run_as_rank(rank, world, port, *args)

@@ -62,7 +62,6 @@ class StopOnInterrupt(TrainerCallback):
 
     def __init__(self) -> None:
         self.asked = False
-        self.stopped = False
 
     def __enter__(self) -> StopOnInterrupt:
         self.previous: Any = None
@@ -79,11 +78,11 @@ class StopOnInterrupt(TrainerCallback):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if _any_process(self.asked, args.device):
-            self.stopped = control.should_save = control.should_training_stop = True
+        if any_process(self.asked, args.device):
+            control.should_save = control.should_training_stop = True
 
 
-def _any_process(flag: bool, device: torch.device) -> bool:
+def any_process(flag: bool, device: torch.device) -> bool:
     """Is the flag set on any process? They must all stop at the same step, or the rest would wait for ever."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return flag

@@ -8,12 +8,13 @@ from typing import Any
 
 from rich.console import Console
 from transformers import TrainingArguments, set_seed
+from transformers.integrations import get_available_reporting_integrations
 
 from ultrafuser.data.collate import Collator
 from ultrafuser.data.dataset import ConversationDataset
 from ultrafuser.errors import UserError
 from ultrafuser.io import require_space
-from ultrafuser.train.callbacks import LogBeforeSaving, ProgressBar, StopOnInterrupt
+from ultrafuser.train.callbacks import LogBeforeSaving, ProgressBar, StopOnInterrupt, any_process
 from ultrafuser.train.checkpoint import checkpoints
 from ultrafuser.train.claim import claim, run_facts
 from ultrafuser.train.load import computes_in_bf16
@@ -34,7 +35,7 @@ def train_stage(
     work_dir: str | Path,
     settings: TrainSettings = DEFAULT,
 ) -> list[dict[str, Any]]:
-    """Train ``model`` in place, a fused model or, with ``moves="all"``, any causal LM. Returns the log lines.
+    """Train ``model`` in place and return the log lines; with ``moves="all"`` it may be any causal LM. It ends in eval mode.
 
     ``work_dir`` gets ``metrics.jsonl``, ``settings.json`` and checkpoints, which stay. Called again with the same arguments and a
     model as it was at first, it goes on from the newest checkpoint. A log line has ``stage``, ``step``, ``loss``,
@@ -46,9 +47,10 @@ def train_stage(
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is saved.
     """
     folder = Path(work_dir)
-    args = _arguments(dataset, stage, folder, settings)
+    args = stage_arguments(dataset, stage, folder, settings)
     claim(folder, run_facts([stage], dataset, settings), overwrite=settings.overwrite)
     set_seed(settings.seed)  # adapters start from random numbers
+    uses_cache = model.config.use_cache
     trained = set_in_motion(model, stage)
     bar = ProgressBar(stage.name)
     with StopOnInterrupt() as stop:
@@ -62,10 +64,9 @@ def train_stage(
             warn=logger.warning,
         )
         _run(trainer, folder, settings, bar)
-    if stop.asked:
+    if any_process(stop.asked, args.device):
         _say_goodbye(trainer, stage)
-    if stage.moves == "lora":
-        trained.merge_and_unload()  # in place: `model` is a plain model again
+    _hand_back(trainer, model, uses_cache)
     return trainer.history()
 
 
@@ -79,6 +80,15 @@ def _run(trainer: StageTrainer, folder: Path, settings: TrainSettings, bar: Prog
     finally:
         bar.close()
     trainer.write_metrics()
+
+
+def _hand_back(trainer: StageTrainer, model: Any, uses_cache: bool) -> None:
+    """Make ``model`` an ordinary model again: adapters merged, the Trainer's wrappers off."""
+    trained = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False, keep_torch_compile=False)
+    if trainer.stage.moves == "lora":
+        trained.merge_and_unload()  # in place
+    model.config.use_cache = uses_cache
+    model.eval()
 
 
 def _say_goodbye(trainer: StageTrainer, stage: Stage) -> None:
@@ -98,7 +108,9 @@ def _pad_token_id(tokenizer: Any) -> int:
     raise UserError("the tokenizer has neither a pad nor an end token; set tokenizer.pad_token")
 
 
-def _arguments(dataset: ConversationDataset, stage: Stage, folder: Path, settings: TrainSettings) -> TrainingArguments:
+def stage_arguments(dataset: ConversationDataset, stage: Stage, folder: Path, settings: TrainSettings) -> TrainingArguments:
+    """The Trainer's arguments for a stage; writes nothing. Raises `UserError` for what only this machine can tell is wrong."""
+    _require_trackers(settings)
     state = process_state()
     micro, accumulation = split_batch(stage.per_domain * len(dataset.domains), state.num_processes, settings.micro_batch_size)
     new_name = "activation_checkpointing" in TrainingArguments.__dataclass_fields__
@@ -108,7 +120,7 @@ def _arguments(dataset: ConversationDataset, stage: Stage, folder: Path, setting
         and stage.moves != "gate"
     }
     on_cpu = state.device.type == "cpu"
-    return TrainingArguments(
+    args = TrainingArguments(
         output_dir=str(folder),
         max_steps=stage.steps,
         per_device_train_batch_size=micro,
@@ -139,3 +151,12 @@ def _arguments(dataset: ConversationDataset, stage: Stage, folder: Path, setting
         ddp_find_unused_parameters=False,
         use_cpu=on_cpu,
     )
+    args._n_gpu = 1  # several GPUs in one process would each take a whole micro-batch; one process per GPU shares them
+    return args
+
+
+def _require_trackers(settings: TrainSettings) -> None:
+    available = get_available_reporting_integrations()
+    for name in settings.report_to:
+        if name not in (*available, "all", "none"):
+            raise UserError(f"report_to={name} is not installed or not known; installed are: {', '.join(available) or 'none'}")

@@ -33,6 +33,12 @@ def require_fused(folder: Path) -> None:
         raise UserError(f"{folder}: is a {model_type} model, not a fused one; make one with 'ultrafuser fuse'")
 
 
+def require_quantiser(settings: TrainSettings) -> None:
+    """Raise `UserError` if the settings want bitsandbytes and it is not installed."""
+    if settings.load_in and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(f"load_in={settings.load_in} needs bitsandbytes; install it with: pip install 'ultrafuser[quant]'")
+
+
 def computes_in_bf16(settings: TrainSettings) -> bool:
     """Does this run compute in bfloat16? ``auto`` means: on a GPU that has it."""
     if settings.mixed_precision != "auto":
@@ -41,13 +47,15 @@ def computes_in_bf16(settings: TrainSettings) -> bool:
 
 
 def load_model(folder: Path, stage: Stage, settings: TrainSettings) -> Any:
-    """The fused model in ``folder``, ready for the stage. Raises `UserError` if bitsandbytes is wanted but missing."""
+    """The fused model in ``folder``, ready for the stage."""
     frozen_in_bf16 = stage.moves != "all" and computes_in_bf16(settings)
     options: dict[str, Any] = {"dtype": torch.bfloat16 if frozen_in_bf16 else torch.float32}
     if settings.load_in:
         options |= {"quantization_config": _quantization(settings), "device_map": {"": process_state().device}}
     with _no_bars():
         model: Any = UltraFuserForCausalLM.from_pretrained(folder, **options)
+    # Where FSDP has only the first process read the checkpoint, transformers leave the others' outermost buffers at zero.
+    model.unpredictable_ids.copy_(model.make_unpredictable_ids())
     if settings.load_in:
         # Trainer refuses a quantised model without adapters. Here nothing quantised moves and the gate is an ordinary float32
         # module, so for training this is an ordinary model.
@@ -70,8 +78,6 @@ def _no_bars() -> Iterator[None]:
 def _quantization(settings: TrainSettings) -> Any:
     from transformers import BitsAndBytesConfig
 
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError(f"load_in={settings.load_in} needs bitsandbytes; install it with: pip install 'ultrafuser[quant]'")
     return BitsAndBytesConfig(
         load_in_8bit=settings.load_in == "8bit",
         load_in_4bit=settings.load_in == "4bit",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import glob
 import logging
 import shutil
 from collections.abc import Iterable, Sequence
@@ -28,8 +29,8 @@ from ultrafuser.errors import UserError
 from ultrafuser.io import new_directory, read_json, require_new, write_json, write_text
 from ultrafuser.train.checkpoint import remove_checkpoints
 from ultrafuser.train.claim import SETTINGS_FILE, claim, model_digest, run_facts
-from ultrafuser.train.fit import DEFAULT, train_stage
-from ultrafuser.train.load import load_model, require_fused
+from ultrafuser.train.fit import DEFAULT, stage_arguments, train_stage
+from ultrafuser.train.load import load_model, require_fused, require_quantiser
 from ultrafuser.train.moves import moved_weights
 from ultrafuser.train.processes import process_state
 from ultrafuser.train.result import HISTORY, link_tree, write_result
@@ -99,6 +100,8 @@ def train(
         logging.getLogger("ultrafuser").setLevel(logging.ERROR)
     _check(run, stages)
     tokenizer, dataset = _read_data(run, data, domains)
+    for stage in run.stages:  # a mistake in the last stage is to be found now
+        stage_arguments(dataset, stage, run.folder(stage), settings)
     facts = {"model": model_digest(run.source)} | run_facts(list(stages), dataset, settings)
     claim(run.work, facts, overwrite=settings.overwrite)
     try:
@@ -120,6 +123,7 @@ def train(
 def _check(run: _Run, stages: Sequence[Stage]) -> None:
     require_fused(run.source)
     check_stages(stages, run.settings)
+    require_quantiser(run.settings)
     require_new(run.out, overwrite=run.settings.overwrite)
     for folder in run.kept.values():
         if not run.work.exists():  # else it is this run that made it
@@ -164,6 +168,9 @@ def _run_stage(run: _Run, source: Path, tokenizer: Any, dataset: ConversationDat
 
 
 def _publish(run: _Run) -> None:
+    for folder in (run.out, *run.kept.values()):  # what a run killed right here has left behind
+        for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
+            shutil.rmtree(left)
     for result, folder in run.kept.items():
         with new_directory(folder, overwrite=True) as staging:
             link_tree(result, staging)

@@ -59,7 +59,7 @@ class StageTrainer(Trainer):
             layers = {type(layer).__name__ for layer in model.model.layers}
             self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = sorted(layers)
         self.window = MetricWindow(dataset.domains, self.specialists, self.args.device)
-        self.warned = False
+        self.warned = self.wrote_metrics = False
 
     # Batches
 
@@ -94,7 +94,7 @@ class StageTrainer(Trainer):
         passes = self.sampler.passes(self.state.global_step)
         logs |= {f"passes/{domain}": float(count) for domain, count in zip(domains, passes, strict=True)}
         super().log(logs, start_time)
-        self.write_metrics()
+        self._add_to_metrics()
         winner = collapsed_onto(logs, domains, self.specialists)
         if winner and not self.warned and self.is_world_process_zero():
             self.warned = True
@@ -108,9 +108,18 @@ class StageTrainer(Trainer):
         return [{"stage": self.stage.name, **line} for line in self.state.log_history]
 
     def write_metrics(self) -> None:
-        """Write ``metrics.jsonl`` anew, so that it never holds a line from after the checkpoint that was resumed."""
+        """Write ``metrics.jsonl`` anew from the history, which knows nothing from after the checkpoint that was resumed."""
         if self.is_world_process_zero():
             write_text(self.folder / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in self.history()))
+
+    def _add_to_metrics(self) -> None:
+        """Write the newest line. The first time the whole file: there may be lines that were logged but not saved."""
+        if not self.wrote_metrics:
+            self.write_metrics()
+        elif self.is_world_process_zero():
+            with open(self.folder / METRICS_FILE, "a", encoding="utf-8") as file:  # in time to watch, no matter if cut short
+                file.write(json.dumps(self.history()[-1]) + "\n")
+        self.wrote_metrics = True
 
     # Checkpoints
 
