@@ -17,7 +17,7 @@ from ultrafuser.analyse.charts import LossCurve, loss_chart, smoothed, value_axi
 from ultrafuser.analyse.colors import INK, PALETTE, blend, color, contrast, tokens_html, tokens_rich
 from ultrafuser.analyse.inspect import inspect_html, show_trace, specialist_names
 from ultrafuser.analyse.picture import tokens_svg
-from ultrafuser.analyse.report import ReportData, write_report
+from ultrafuser.analyse.report import ReportData, render_report, write_report
 from ultrafuser.analyse.trace import TokenTrace
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate.table import ScoreTable
@@ -225,3 +225,12 @@ def test_loss_chart_survives_odd_series():
     assert "no losses" in loss_chart(LossCurve("s", [1], {"text": [None]}), {"text": 0})
     drawn = loss_chart(LossCurve("s", [1, 2], {"text": [float("nan"), 0.5]}), {"text": 0})
     assert "nan" not in drawn and "polyline" in drawn
+
+
+def test_every_line_of_a_chart_has_a_colour() -> None:
+    """Catches a domain without a specialist of its name (mixed tasks) being drawn without a stroke."""
+    curve = LossCurve("joint", [1, 2], {"text": [1.0, 0.5], "mixed": [2.0, 1.0]})
+    page = render_report(ReportData("t", "s", ["text", "code", "math"], curves=[curve]))
+    numbers = set(re.findall(r'class="series line(\d)"', page))
+    assert len(numbers) == 2
+    assert all(f"--line{number}:" in page and f".line{number} {{" in page for number in numbers)

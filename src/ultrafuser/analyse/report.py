@@ -62,7 +62,7 @@ def render_report(data: ReportData) -> str:
         "report.html",
         data=data,
         names=names,
-        shown=max(len(names), *lines.values(), 0) if lines else len(names),
+        shown=max([len(names), *(place + 1 for place in lines.values())]),
         routing=routing.summarise(data.traces, names),
         heat=_heat_maps(data.traces, names),
         curves=[
