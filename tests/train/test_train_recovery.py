@@ -61,23 +61,19 @@ def die_at(event, *args):
 def test_killed_at_any_moment_it_resumes_to_the_same_bits(fused, uninterrupted, tmp_path):
     """Catches half-written checkpoints that count, and state left out of them: moments, schedule, order of the data, history."""
     out, chance = tmp_path / "out", random.Random(0)
-    kills = 0
-    for attempt in range(12):
-        if attempt % 2:  # in the middle of writing something
-            process = in_process(die_at, chance.randint(2, 30), fused, out)
-            process.join(60)
-        else:  # anywhere
-            process = in_process(run_training, fused, out)
-            process.join(chance.uniform(0.3, 2.0))
-            process.kill()
-            process.join()
-        assert not out.exists() or process.exitcode == 0 or (out / "training" / "settings.json").exists()
+    for event in (3, 8, 5, 10, 6):  # in the middle of writing something; an undisturbed run has about 65 such events
+        process = in_process(die_at, event, fused, out)
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL and not out.exists()
+    for _ in range(2):  # anywhere; on a fast machine it may be done by then
+        process = in_process(run_training, fused, out)
+        process.join(chance.uniform(0.1, 1.0))
+        process.kill()
+        process.join()
         if out.exists():
             break
-        kills += process.exitcode == -signal.SIGKILL
     if not out.exists():
         run_training(fused, out)
-    assert kills >= 3
     assert files(out) == files(uninterrupted)
     assert not list(tmp_path.glob(".out*"))
 
