@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from tiny import tiny_specialist, tiny_tokenizer
-from ultrafuser import commands
+from ultrafuser.cli import values
 from ultrafuser.cli import app
 from ultrafuser.errors import UserError
 from ultrafuser.run.generate import Decoding, answer, encode
@@ -182,9 +182,9 @@ def test_options_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_stages() -> None:
     """Catches defaults that are not the paper's, and two stages of one name."""
-    assert commands.stages_for(None, steps=None) == list(PAPER_STAGES)
-    assert [stage.name for stage in commands.stages_for("gate,all,all")] == ["gate", "joint-1", "joint-2"]
-    assert commands.stages_for("lora", steps=[5]) == [Stage("lora", moves="lora", steps=5, per_domain=32)]
+    assert values.stages_for(None, steps=None) == list(PAPER_STAGES)
+    assert [stage.name for stage in values.stages_for("gate,all,all")] == ["gate", "joint-1", "joint-2"]
+    assert values.stages_for("lora", steps=[5]) == [Stage("lora", moves="lora", steps=5, per_domain=32)]
 
 
 @pytest.mark.parametrize(
@@ -204,10 +204,10 @@ def test_templates(given: list[str], expected: list[str] | str | None) -> None:
     """Catches a template that goes to another specialist than the one named."""
     if isinstance(expected, str):
         with pytest.raises(UserError) as caught:
-            commands.templates_for(given, ["a", "b"])
+            values.templates_for(given, ["a", "b"])
         assert str(caught.value) == expected
     else:
-        assert commands.templates_for(given, ["a", "b"]) == expected
+        assert values.templates_for(given, ["a", "b"]) == expected
 
 
 def greedy(folder: Path, messages: list[dict[str, str]], tokens: int) -> str:

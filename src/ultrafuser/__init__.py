@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,5 +38,6 @@ def _is_command_line() -> bool:
     return Path(sys.argv[0]).stem == "ultrafuser"
 
 
-if not _is_command_line():
+# Synthesis, endpoints and decontamination need no torch, and so work where it is not installed.
+if not _is_command_line() and importlib.util.find_spec("torch"):
     importlib.import_module("ultrafuser.model")

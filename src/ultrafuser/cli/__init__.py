@@ -1,0 +1,18 @@
+"""The command line: one table of commands. What a command needs is imported only when it runs, so that help is there at once.
+
+A function here has as many parameters as its command has options. Importing a module of commands puts them into the table, in
+the order in which ``--help`` lists them.
+"""
+
+from __future__ import annotations
+
+from ultrafuser.cli.app import app
+
+from ultrafuser.cli import fusing, training, using  # isort: skip
+
+__all__ = ["app", "fusing", "main", "training", "using"]
+
+
+def main() -> None:
+    """What the ``ultrafuser`` script calls."""
+    app()

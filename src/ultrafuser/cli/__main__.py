@@ -1,0 +1,5 @@
+"""``python -m ultrafuser.cli``, for launchers that start modules."""
+
+from ultrafuser.cli import main
+
+main()

@@ -1,0 +1,32 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Specialists = Annotated[list[str], typer.Argument(metavar="SPECIALIST..", help="Directories or hub ids, LoRA adapters too.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A directory or hub id, fused or not.")]
+Fused = Annotated[Path, typer.Argument(metavar="MODEL", help="The directory of a fused model.")]
+Prompt = Annotated[str, typer.Argument(help="What to ask.")]
+Out = Annotated[Path, typer.Option(help="Directory to write.")]
+Names = Annotated[str | None, typer.Option(metavar="A,B,..", help="A name for each; default: the last part of each path.")]
+Template = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TEMPLATE",
+        help="NAME=TEMPLATE for one specialist (repeat it), or one TEMPLATE for all: a shipped one (alpaca, chatml, codellama, "
+        "llama3, plain, ultralm2), a Jinja file, or 'own'.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides every random number.")]
+Tokens = Annotated[int, typer.Option(min=1, help="The longest answer.")]
+System = Annotated[str | None, typer.Option(help="A system message.")]
+Temperature = Annotated[float | None, typer.Option(min=0, help="0: greedy; default: the model's own.")]
+TopP = Annotated[float | None, typer.Option(min=0, max=1, help="Sample from the likeliest tokens only, up to this probability.")]
+SampleSeed = Annotated[int | None, typer.Option(min=0, help="Makes a sampled answer repeatable.")]
+Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: as saved.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps, ..; auto: the best there is.")]

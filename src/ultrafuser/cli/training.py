@@ -1,0 +1,106 @@
+"""train, run, demo: what takes long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ultrafuser.cli.app import app
+from ultrafuser.cli.options import (
+    Fused,
+    Out,
+    Overwrite,
+    Seed,
+)
+
+
+@app.command()
+def train(
+    model: Fused,
+    data: Annotated[list[str], typer.Option(help="JSONL or Parquet file or hub dataset; repeat it for several.")],
+    out: Out,
+    moves: Annotated[str | None, typer.Option(metavar="A,B,..", help="The stages: gate, lora or all.")] = None,
+    steps: Annotated[str | None, typer.Option(metavar="N,..", help="Per stage; 0 skips it.")] = None,
+    per_domain: Annotated[str | None, typer.Option(metavar="N,..", help="Examples of every domain in a batch.")] = None,
+    learning_rate: Annotated[str | None, typer.Option(metavar="X,..", help="Highest learning rate.")] = None,
+    schedule: Annotated[str | None, typer.Option(metavar="NAME,..", help="cosine, linear, constant, ..")] = None,
+    domains: Annotated[str | None, typer.Option(metavar="A,B,..", help="Default: those in the data.")] = None,
+    seed: Seed = 0,
+    max_length: Annotated[int, typer.Option(min=1, help="Longer conversations are cut at a turn.")] = 2048,
+    load_in: Annotated[Literal["8bit", "4bit"] | None, typer.Option(help="Quantise frozen specialists.")] = None,
+    micro_batch_size: Annotated[int, typer.Option(min=1, help="Examples in memory at once, per process.")] = 8,
+    mixed_precision: Annotated[Literal["auto", "bf16", "no"], typer.Option(help="auto: bf16 on a GPU.")] = "auto",
+    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")] = False,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
+    keep_stages: Annotated[bool, typer.Option("--keep-stages", help="Keep each stage's result, as OUT-STAGE.")] = False,
+    report_to: Annotated[str, typer.Option(metavar="A,B,..", help="Trackers: wandb, tensorboard, ..")] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a fused model: by default the paper's two stages, the gate alone, then everything.
+
+    The same command again goes on where an interrupted one ended. Options with commas take one value for all stages or one each.
+
+    Example: `ultrafuser train fused --data train.jsonl --out trained --steps 400,5000 --per-domain 64,32`
+    """
+    from ultrafuser.cli import values
+    from ultrafuser.train.stage import TrainSettings
+
+    stages = values.stages_for(
+        moves,
+        steps=values.split("--steps", steps, int),
+        per_domain=values.split("--per-domain", per_domain, int),
+        learning_rate=values.split("--learning-rate", learning_rate, float),
+        schedule=values.split("--schedule", schedule),
+    )
+    settings = TrainSettings(
+        seed=seed,
+        max_length=max_length,
+        load_in=load_in,
+        micro_batch_size=micro_batch_size,
+        mixed_precision=mixed_precision,
+        gradient_checkpointing=gradient_checkpointing,
+        save_every=save_every,
+        keep_stages=keep_stages,
+        report_to=tuple(filter(None, report_to.split(","))),
+        overwrite=overwrite,
+    )
+    from ultrafuser.train.run import train
+
+    print(f"wrote {train(model, data, out, stages=stages, settings=settings, domains=values.split('--domains', domains))}")
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]..", help="Changes to the recipe.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan: parameters, steps, memory, disk.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Carry out a recipe: fuse, train, evaluate, report.
+
+    Example: `ultrafuser run recipes/real-small.yaml data.directory=DIR train.stages.0.steps=100 --dry-run`
+    """
+    from ultrafuser.config import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from ultrafuser.run.recipe import run_recipe
+
+    run_recipe(loaded, dry_run=dry_run, overwrite=overwrite)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("runs/demo"),
+    seed: Seed = 0,
+    fast: Annotated[bool, typer.Option("--fast", help="A few steps only: to see it run, not to see it learn.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train three tiny specialists, fuse them, train both stages, compare and report. Takes minutes on a laptop.
+
+    Example: `ultrafuser demo --out runs/demo`
+    """
+    from ultrafuser.run.demo import run_demo
+
+    run_demo(out, seed=seed, fast=fast, overwrite=overwrite)
