@@ -1,0 +1,36 @@
+"""Messages between the process of a program and the process of its tests."""
+
+from __future__ import annotations
+
+import os
+
+from . import values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Channel:
+    """Whole values over two pipes. Where the other end is gone, raises EOFError or BrokenPipeError."""
+
+    def __init__(self, reader: int, writer: int) -> None:
+        self.reader, self.writer = os.fdopen(reader, "rb"), writer
+
+    def send(self, value: Any, refer: Callable[[Any], int | None]) -> None:
+        """Raises before anything is sent if the value cannot be sent."""
+        content = values.encode(value, refer)
+        content = b"%d\n%s" % (len(content), content)
+        while content:
+            content = content[os.write(self.writer, content) :]
+
+    def receive(self) -> bytes:
+        """The next message, still to be decoded."""
+        line = self.reader.readline(20)
+        if not line:
+            raise EOFError
+        content = self.reader.read(int(line))
+        if len(content) < int(line):
+            raise EOFError
+        return content
