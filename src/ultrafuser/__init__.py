@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,15 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_LAZY[name]), name)
 
 
-def _is_command_line() -> bool:
-    """The command line registers when a command comes to need a model, so that ``ultrafuser --help`` need not load torch."""
-    return Path(sys.argv[0]).stem == "ultrafuser"
+def _needs_models() -> bool:
+    """Whether to register now, which loads torch.
+
+    The command line registers when a command comes to need a model, so that ``ultrafuser --help`` answers at once. Processes that
+    only ask endpoints say so (`endpoints/ray.py`). What needs no torch works where it is not installed.
+    """
+    waits = Path(sys.argv[0]).stem == "ultrafuser" or "ULTRAFUSER_WITHOUT_MODELS" in os.environ
+    return not waits and importlib.util.find_spec("torch") is not None
 
 
-# Synthesis, endpoints and decontamination need no torch, and so work where it is not installed.
-if not _is_command_line() and importlib.util.find_spec("torch"):
+if _needs_models():
     importlib.import_module("ultrafuser.model")

@@ -1,0 +1,1 @@
+"""OpenAI-compatible endpoints: a client that shares requests out, a store of answers, spending. Needs no torch."""
