@@ -12,7 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rich import filesize
+
 from ultrafuser.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = "the disk is full; nothing was written. Free some space or choose another output"
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -60,8 +65,58 @@ def require_space(path: Path | str, needed: int) -> None:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed:
-        sizes = f"needs {needed / 1e9:.2f} GB on disk but only {free / 1e9:.2f} GB are free"
+        sizes = f"needs {filesize.decimal(needed)} on disk but only {filesize.decimal(free)} are free"
         raise UserError(f"{path}: {sizes}; free some or choose another output")
+
+
+@contextlib.contextmanager
+def full_disk_told(folder: Path | str) -> Iterator[None]:
+    """Turn whatever is raised inside into an OSError if the disk of ``folder`` is full: torch and safetensors do not say so."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) or not _is_full(Path(folder)):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+
+
+def _is_full(folder: Path) -> bool:
+    """Does a megabyte no longer fit? Tried, not asked: a quota does not show in the free space."""
+    probe = folder / f".{uuid.uuid4().hex[:8]}.part"
+    try:
+        probe.write_bytes(bytes(2**20))
+    except OSError as error:
+        return error.errno in FULL
+    finally:
+        probe.unlink(missing_ok=True)
+    return False
+
+
+@contextlib.contextmanager
+def new_file(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a path beside ``path``, to be written, that becomes ``path`` on success and vanishes on failure.
+
+    Raises `UserError` if ``path`` exists and ``overwrite`` is not given, or cannot be written, and when the disk is full.
+    """
+    path = require_new(path, overwrite=overwrite)
+    if path.is_dir():
+        raise UserError(f"{path}: is a directory; give the name of a file")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be created ({error.strerror})") from None
+    try:
+        with full_disk_told(part.parent):
+            yield part
+        os.replace(part, path)
+    except OSError as error:
+        if error.errno in FULL:
+            raise UserError(f"{path}: {DISK_FULL}") from None
+        raise
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -78,7 +133,8 @@ def new_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[Path
     except OSError as error:
         raise UserError(f"{path}: cannot be created ({error.strerror})") from None
     try:
-        yield staging
+        with full_disk_told(staging):
+            yield staging
         if path.exists():
             old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
             os.rename(path, old)
@@ -87,8 +143,8 @@ def new_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[Path
         else:
             os.rename(staging, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"{path}: the disk is full; nothing was written. Free some space or choose another output") from None
+        if error.errno in FULL:
+            raise UserError(f"{path}: {DISK_FULL}") from None
         raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -178,6 +178,21 @@ def test_repetition_penalty_and_forbidden_tokens(case):
     assert torch.equal(out, stepwise(case.model, case.one, 10, adjust))
 
 
+def test_guidance_with_masked_tokens():
+    """Classifier-free guidance subtracts log-probabilities: where those of masked tokens were -inf it answered with them."""
+    model = build("alike")
+    model.config.masked_token_ids = [3, 7]
+    model.unpredictable_ids = model.make_unpredictable_ids()
+    prompt, scale = torch.tensor([rows_of("alike")[0]]), 1.5
+
+    def adjust(ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        without = next_logits(model, ids[:, prompt.shape[1] - 1 :]).log_softmax(-1)  # the prompt but for its last token is gone
+        return (without + scale * (logits.log_softmax(-1) - without)).index_fill(1, torch.tensor([3, 7]), float("-inf"))
+
+    out = Case(model, [prompt[0].tolist()]).generate(max_new_tokens=8, guidance_scale=scale)
+    assert torch.equal(out, stepwise(model, prompt, 8, adjust))
+
+
 def test_no_repeated_ngrams(case):
     """``no_repeat_ngram_size`` holds over the answer."""
     answer = case.generate(case.one, max_new_tokens=25, no_repeat_ngram_size=2)[0].tolist()
@@ -412,7 +427,7 @@ def test_resized_vocabulary(case, tmp_path):
         logits = current(case.one).logits
         assert logits.shape[-1] == current.config.vocab_size == old + 3
         torch.testing.assert_close(logits[..., :old], case.model(case.one).logits)
-        assert torch.isfinite(logits[..., old:]).all().item() is (old == VOCAB)
+        assert (logits.softmax(-1)[..., old:] > 0).all().item() is (old == VOCAB)
         if old == VOCAB:
             label = torch.full_like(case.one, old + 1)
             expected = torch.nn.functional.cross_entropy(logits[0, :-1], label[0, 1:])

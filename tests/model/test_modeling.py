@@ -57,7 +57,7 @@ def test_logits_with_unlike_templates_and_many_turns(own, unlike):
         prompts = [UNLIKE.own_ids(j, TURNS[:length]) for j in range(3)]
         logits = unlike(torch.tensor([UNLIKE.fused_ids(TURNS[:length])])).logits[0, -1]
         torch.testing.assert_close(logits[:VOCAB], mixed_logits(unlike, own, prompts), atol=2e-5, rtol=1e-5)
-        assert torch.isinf(logits[VOCAB:]).all()  # slot tokens are never predicted
+        assert logits.softmax(-1)[VOCAB:].eq(0).all()  # slot tokens are never predicted
 
 
 @torch.no_grad()
@@ -233,6 +233,26 @@ def test_masked_tokens_are_never_predicted(own):
     fused.unpredictable_ids = fused.make_unpredictable_ids()
     ids = torch.tensor([[20, 21, 22]])
     output = fused(ids, labels=ids)
-    assert torch.isinf(output.logits[..., [3, 7]]).all()
+    assert output.logits.softmax(-1)[..., [3, 7]].eq(0).all()
     expected = torch.nn.functional.cross_entropy(output.logits[0, :-1], ids[0, 1:])
     torch.testing.assert_close(output.loss, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_never_predicted_spoils_no_figure(own, dtype):
+    """Logits of -inf make entropies and differences of log-probabilities NaN (0 times infinity, infinity less itself)."""
+    fused = fuse_by_hand(own).to(dtype)
+    fused.config.masked_token_ids = [3, 7]
+    fused.unpredictable_ids = fused.make_unpredictable_ids()
+    logits = fused(torch.tensor([[20, 21, 22]])).logits[0]
+    kept = torch.tensor([token for token in range(VOCAB) if token not in (3, 7)])
+    logs, without = logits.float().log_softmax(-1), logits[:, kept].float().log_softmax(-1)
+    entropy = torch.distributions.Categorical(logits=without).entropy()
+    torch.testing.assert_close(-(logs.exp() * logs).sum(-1), entropy)
+    torch.testing.assert_close(-(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1).float(), entropy, atol=0.05, rtol=0)
+    divergence = torch.nn.functional.kl_div(logs[:-1], logs[1:], log_target=True, reduction="sum")
+    expected = torch.nn.functional.kl_div(without[:-1], without[1:], log_target=True, reduction="sum")
+    torch.testing.assert_close(divergence, expected)
+    for temperature in (0.1, 1.0, 100.0):
+        assert (logits.float() / temperature).softmax(-1)[:, [3, 7]].eq(0).all()

@@ -50,6 +50,7 @@ def fuse(
     template: Template = None,
     gate_hidden_size: Annotated[int, typer.Option(min=1, help="Inner size of the gate.")] = 512,
     dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, typer.Option(help="Default: as they are.")] = None,
+    max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Largest weight file, like 500MB.")] = "5GB",
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -62,7 +63,14 @@ def fuse(
 
     known = values.names_for(specialists, names)
     templates = values.templates_for(template or [], known)
-    options = FuseOptions(templates=templates, gate_hidden_size=gate_hidden_size, dtype=dtype, seed=seed, overwrite=overwrite)
+    options = FuseOptions(
+        templates=templates,
+        gate_hidden_size=gate_hidden_size,
+        dtype=dtype,
+        seed=seed,
+        max_shard_size=max_shard_size,
+        overwrite=overwrite,
+    )
     print(f"wrote {fuse(specialists, out, names=known, options=options)}")
 
 

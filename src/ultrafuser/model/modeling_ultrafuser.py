@@ -431,7 +431,9 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, GenerationMixin):
             losses = F.pad(losses, (1, 0)) if shift_labels is None else losses
         if targets is None or not self.training:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            logits = self.lm_head(hidden[:, kept]).index_fill_(-1, self.unpredictable_ids, float("-inf"))
+            logits = self.lm_head(hidden[:, kept])
+            # Not -inf: the probability is exactly 0 all the same, but entropies and differences of log-probabilities stay numbers
+            logits = logits.index_fill_(-1, self.unpredictable_ids, torch.finfo(logits.dtype).min)
         return UltraFuserCausalLMOutput(
             loss=loss,
             logits=logits,

@@ -22,7 +22,7 @@ from ultrafuser.data.balance import BalancedSampler
 from ultrafuser.data.collate import Collator
 from ultrafuser.data.dataset import ConversationDataset
 from ultrafuser.errors import UserError
-from ultrafuser.io import require_space, write_text
+from ultrafuser.io import full_disk_told, require_space, write_text
 from ultrafuser.train.checkpoint import TRAINABLE, new_checkpoint
 from ultrafuser.train.metrics import MetricWindow, collapsed_onto
 from ultrafuser.train.moves import is_fused, moving
@@ -126,7 +126,8 @@ class StageTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         require_space(self.folder, checkpoint_bytes(self.model))
         main, barrier, keep = self.args.should_save, self.accelerator.wait_for_everyone, self.args.save_total_limit or 1
-        with new_checkpoint(self.folder, self.state.global_step, keep=keep, main=main, barrier=barrier) as new:
+        checkpoint = new_checkpoint(self.folder, self.state.global_step, keep=keep, main=main, barrier=barrier)
+        with checkpoint as new, full_disk_told(new):
             if main and not self.is_fsdp_enabled:
                 weights = {name: parameter.detach().cpu().contiguous() for name, parameter in moving(self.model).items()}
                 save_file(weights, new / TRAINABLE)
