@@ -13,14 +13,13 @@ import torch
 from typer.testing import CliRunner, Result
 
 from tiny import tiny_specialist, tiny_tokenizer
-from ultrafuser.cli import values
-from ultrafuser.cli import app
+from ultrafuser.cli import app, values
 from ultrafuser.errors import UserError
+from ultrafuser.model.load import load
 from ultrafuser.run.generate import Decoding, answer, encode
-from ultrafuser.run.load import load
 from ultrafuser.train.stage import PAPER_STAGES, Stage
 
-COMMANDS = ("check", "fuse", "extract", "train", "run", "generate", "chat", "inspect", "demo")
+COMMANDS = ("check", "fuse", "extract", "decontaminate", "train", "run", "generate", "chat", "inspect", "demo")
 
 
 def ultrafuser(*args: str, stdin: str = "") -> Result:
@@ -73,6 +72,7 @@ def test_script(tmp_path: Path) -> None:
         ("fuse", "Missing argument 'SPECIALIST..'; see 'ultrafuser fuse --help'"),
         ("fuse a b --out o --nams x", "No such option: --nams (Possible options: --names); see"),
         ("fuse a b --out o --gate-hidden-size many", "Invalid value for '--gate-hidden-size'"),
+        ("fuse a b --out o --max-shard-size big", "max shard size 'big' is not a size such as 5GB or 500MB"),
         ("fuse a b --out o --dtype int8", "Invalid value for '--dtype'"),
         ("fuse a b --out o --template c=alpaca", "--template c=alpaca: 'c' is not one of a, b"),
         ("fuse ./nowhere b --out o", "./nowhere: no such directory"),
@@ -166,11 +166,11 @@ def test_options_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.keep_stages and settings.overwrite
 
     typed = "fuse p/text p/code --out o --template code=alpaca --gate-hidden-size 8 --dtype float16 --seed 3 --overwrite"
-    assert ultrafuser(*typed.split()).exit_code == 0
+    assert ultrafuser(*typed.split(), "--max-shard-size", "1MB").exit_code == 0
     assert fuse.args == (["p/text", "p/code"], Path("o")) and fuse.options["names"] == ["text", "code"]
     options = fuse.options["options"]
     assert (list(options.templates), options.gate_hidden_size, options.dtype) == (["own", "alpaca"], 8, "float16")
-    assert options.seed == 3 and options.overwrite
+    assert options.seed == 3 and options.overwrite and options.max_shard_size == "1MB"
 
     assert ultrafuser("run", "miniworld", "seed=4", "train.stages.0.steps=1", "--dry-run").exit_code == 0
     assert run.args[0].seed == 4 and run.args[0].train.stages[0].steps == 1

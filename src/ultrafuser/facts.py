@@ -1,7 +1,9 @@
-"""What is needed to make a run again: command, seed, versions, machine and commit."""
+"""What is needed to make a run again: command, seed, versions, machine and commit. Needs no torch."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import platform
 import shlex
@@ -9,10 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
-import transformers
-
 import ultrafuser
+
+LIBRARIES = ("torch", "transformers", "lm_eval")  # those whose version can change a result
 
 
 def run_facts(seed: int) -> dict[str, str]:
@@ -20,16 +21,26 @@ def run_facts(seed: int) -> dict[str, str]:
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": str(seed),
-        "versions": f"ultrafuser {ultrafuser.__version__}, torch {torch.__version__}, transformers {transformers.__version__}, "
-        f"Python {platform.python_version()}",
+        "versions": ", ".join(versions()),
         "machine": machine(),
         "commit": commit(),
     }
 
 
+def versions() -> list[str]:
+    """Names and versions of this package, of the libraries that decide results, and of Python."""
+    names = [name for name in LIBRARIES if importlib.util.find_spec(name)]
+    return [
+        f"ultrafuser {ultrafuser.__version__}",
+        *(f"{name} {importlib.metadata.version(name)}" for name in names),
+        f"Python {platform.python_version()}",
+    ]
+
+
 def machine() -> str:
     """Cores, processor and GPU, in words."""
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    torch = sys.modules.get("torch")
+    gpu = f", {torch.cuda.get_device_name()}" if torch and torch.cuda.is_available() else ""
     return f"{os.cpu_count()} cores, {_processor()}, {platform.system()}{gpu}"
 
 

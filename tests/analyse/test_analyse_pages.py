@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from ultrafuser.analyse.charts import LossCurve, loss_chart, smoothed, value_axis
-from ultrafuser.analyse.colors import INK, PALETTE, blend, color, contrast, tokens_html, tokens_rich
+from ultrafuser.analyse.colors import blend, tokens_html, tokens_rich
 from ultrafuser.analyse.inspect import inspect_html, show_trace, specialist_names
 from ultrafuser.analyse.picture import tokens_svg
 from ultrafuser.analyse.report import ReportData, render_report, write_report
@@ -22,6 +22,7 @@ from ultrafuser.analyse.trace import TokenTrace
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate.table import ScoreTable
 from ultrafuser.intervals import wilson
+from ultrafuser.pages.palette import INK, PALETTE, color, contrast
 
 NAMES = ["text", "code", "math"]
 NASTY = [

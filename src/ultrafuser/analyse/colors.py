@@ -1,8 +1,7 @@
 """Tokens in the colours of the specialists that produced them (the paper's figures 8 and 9): terminal, HTML and SVG.
 
-Every specialist has a colour and a token's background is their mix, weighted by the gate. The palette is colour-blind safe (light
-shades in the hues of Okabe and Ito) and all its colours are bright. Mixing is done in linear light, where luminance is linear
-too, so no mix is darker than the darkest of the palette: dark ink is legible on all of them, on light and dark pages alike.
+Every specialist has a colour of `pages.palette` and a token's background is their mix, weighted by the gate. Mixing is done in
+linear light, where luminance is linear too, so no mix is darker than the darkest of the palette: dark ink is legible on all.
 """
 
 from __future__ import annotations
@@ -17,15 +16,7 @@ from rich.style import Style
 from rich.text import Text
 
 from ultrafuser.analyse.trace import END_MARK, TokenTrace
-
-# One per specialist: blue, orange, green, pink, yellow, vermilion, violet, grey.
-PALETTE = ("#74b3f2", "#f5a742", "#4fc7a0", "#e39bc9", "#eee055", "#f07f5a", "#a99cf0", "#b5b9c0")
-INK = "#10131a"
-
-
-def color(place: int) -> str:
-    """The colour of specialist ``place``, ``#rrggbb``; after eight they repeat."""
-    return PALETTE[place % len(PALETTE)]
+from ultrafuser.pages.palette import INK, clean, color, hex_color, linear
 
 
 def blend(weights: Sequence[float] | Any) -> str:
@@ -33,24 +24,6 @@ def blend(weights: Sequence[float] | Any) -> str:
     own = np.asarray(weights, dtype=float)
     own = own / own.sum()
     return hex_color(own @ np.array([linear(color(place)) for place in range(len(own))]))
-
-
-def hex_color(light: Any) -> str:
-    """Linear-light red, green, blue in 0..1 as ``#rrggbb``; the inverse of `linear`."""
-    coded = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
-    return "#" + "".join(f"{round(float(channel) * 255):02x}" for channel in coded)
-
-
-def linear(shade: str) -> Any:
-    """``#rrggbb`` as linear-light red, green, blue in 0..1, float64 (3,) (the sRGB transfer function)."""
-    coded = np.array([int(shade[at : at + 2], 16) for at in (1, 3, 5)]) / 255
-    return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
-
-
-def contrast(first: str, second: str) -> float:
-    """WCAG contrast ratio of two colours, 1 to 21."""
-    low, high = sorted(float(linear(shade) @ np.array([0.2126, 0.7152, 0.0722])) for shade in (first, second))
-    return (high + 0.05) / (low + 0.05)
 
 
 def weights_text(weights: Sequence[float] | Any, specialists: Sequence[str]) -> str:
@@ -99,22 +72,9 @@ def tokens_html(trace: TokenTrace, specialists: Sequence[str], *, marks: Sequenc
     return "".join(spans)
 
 
-def clean(text: str) -> str:
-    """Replace what neither a terminal nor XML can show (control characters, lone surrogates); tabs become four spaces."""
-    return "".join(
-        "    " if character == "\t" else character if character == "\n" or _printable(character) else "\ufffd"
-        for character in text
-    )
-
-
 def width(text: str) -> int:
     """Columns that ``text`` takes in a monospaced face (wide characters take two)."""
     return cell_len(text)
-
-
-def _printable(character: str) -> bool:
-    point = ord(character)
-    return point >= 32 and not 0x7F <= point < 0xA0 and not 0xD800 <= point < 0xE000 and point not in (0xFFFE, 0xFFFF)
 
 
 def _require_names(trace: TokenTrace, specialists: Sequence[str]) -> None:

@@ -59,7 +59,9 @@ def show_trace(trace: TokenTrace, specialists: Sequence[str], console: Console) 
 def inspect_html(trace: TokenTrace, specialists: Sequence[str]) -> str:
     """The coloured answer as one self-contained HTML page."""
     summary = _summary(trace, specialists)
-    return render("inspect.html", trace=trace, names=list(specialists), answer=answer_html(trace, specialists), summary=summary)
+    names = list(specialists)
+    answer = answer_html(trace, specialists)
+    return render("inspect.html", shown=len(names), trace=trace, names=names, answer=answer, summary=summary)
 
 
 def _summary(trace: TokenTrace, specialists: Sequence[str]) -> str:

@@ -10,8 +10,9 @@ import html
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from ultrafuser.analyse.colors import INK, blend, clean, color, weights_text, width
+from ultrafuser.analyse.colors import blend, weights_text, width
 from ultrafuser.analyse.trace import TokenTrace
+from ultrafuser.pages.palette import INK, clean, color
 
 CELL, LINE, SIZE, MARGIN, PAD = 8.6, 25.0, 14.3, 26.0, 12.0  # px: column, line, font, outer margin, gap
 STYLE = """

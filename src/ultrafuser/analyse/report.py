@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ultrafuser import pages
 from ultrafuser.analyse import charts, colors, routing
 from ultrafuser.analyse.charts import LossCurve
 from ultrafuser.analyse.trace import TokenTrace
 from ultrafuser.io import write_text
+from ultrafuser.pages.palette import clean
 
+TEMPLATES = Path(__file__).parent / "templates"
 HEAT_SAMPLES = 100  # samples per domain in the heat map
 
 
@@ -79,23 +81,8 @@ def answer_html(trace: TokenTrace, specialists: Sequence[str]) -> Markup:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill one of this package's templates; they share the colours, the style sheet and the functions named here."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(color=colors.color, line_color=line_color, ink=colors.INK, sample_means=routing.sample_means)
-    environment.filters["clean"] = colors.clean
-    return environment.get_template(template).render(**values)
-
-
-def line_color(place: int) -> str:
-    """The colour of specialist ``place`` darkened to a third of its light, enough for lines on white."""
-    dark = colors.linear(colors.color(place)) * 0.35
-    return colors.hex_color(dark)
+    """Fill one of this package's templates; ``shown``, how many colours it uses, must be among ``values``."""
+    return pages.render(TEMPLATES, template, sample_means=routing.sample_means, **values)
 
 
 def _line_numbers(data: ReportData) -> dict[str, int]:
@@ -117,7 +104,7 @@ def _heat_maps(traces: Sequence[TokenTrace], specialists: Sequence[str]) -> list
     for domain, group in groups.items():
         means = [routing.sample_means(trace) for trace in group[:HEAT_SAMPLES]]
         titles = [
-            f"{colors.weights_text(mean, specialists)}\n{colors.clean(trace.prompt)[:120]}"
+            f"{colors.weights_text(mean, specialists)}\n{clean(trace.prompt)[:120]}"
             for mean, trace in zip(means, group, strict=False)
         ]
         maps.append((domain, len(means), len(group), Markup(charts.heat_map(means, titles))))

@@ -38,8 +38,8 @@ def generate(
     Example: `ultrafuser generate trained "Write a function that adds two numbers." --temperature 0`
     """
     from ultrafuser.cli import values
+    from ultrafuser.model.load import load
     from ultrafuser.run.generate import Decoding, answer
-    from ultrafuser.run.load import load
 
     loaded, tokenizer = load(model, dtype=dtype, device=device)
     answer(loaded, tokenizer, values.messages(prompt, system), Decoding(max_new_tokens, temperature, top_p, seed))
@@ -60,9 +60,9 @@ def chat(
 
     Example: `ultrafuser chat trained --temperature 0.7`
     """
+    from ultrafuser.model.load import load
     from ultrafuser.run.chat import chat
     from ultrafuser.run.generate import Decoding
-    from ultrafuser.run.load import load
 
     loaded, tokenizer = load(model, dtype=dtype, device=device)
     chat(loaded, tokenizer, Decoding(max_new_tokens, temperature, top_p, seed), system=system)
@@ -84,7 +84,7 @@ def inspect(
     """
     from ultrafuser.analyse.inspect import inspect_prompt
     from ultrafuser.cli import values
-    from ultrafuser.run.load import load
+    from ultrafuser.model.load import load
 
     loaded, tokenizer = load(model, dtype=dtype, device=device)
     inspect_prompt(loaded, tokenizer, values.messages(prompt, system), max_new_tokens=max_new_tokens, html=html)

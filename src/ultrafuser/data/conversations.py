@@ -54,13 +54,18 @@ def require_domain(domain: str, domains: Sequence[str], where: str) -> None:
         raise UserError(f"domain '{domain}' in {where} is not one of {', '.join(domains)}{did_you_mean(domain, domains)}")
 
 
+def read_messages(where: str, row: Any) -> list[dict[str, str]]:
+    """The messages of one row of `read_rows`, whatever its domain. Raises `UserError` for a row that cannot be trained on."""
+    return _messages(where, _record(where, row))
+
+
 def _read_one(source: str | Path, domains: Sequence[str] | None, leave_out: str | None) -> list[Conversation]:
     good: list[Conversation] = []
     bad: list[str] = []
     for where, row in read_rows(source):
         try:
-            record = _decode(where, row) if isinstance(row, bytes) else row
-            if not (leave_out and isinstance(record, dict) and record.get(leave_out)):
+            record = _record(where, row)
+            if not (leave_out and record.get(leave_out)):
                 good.append(_conversation(where, record, domains))
         except UserError as error:
             bad.append(str(error))
@@ -72,9 +77,7 @@ def _read_one(source: str | Path, domains: Sequence[str] | None, leave_out: str 
     return good
 
 
-def _conversation(where: str, record: Any, domains: Sequence[str] | None) -> Conversation:
-    if not isinstance(record, dict):
-        raise UserError(f"{where}: is {_short(record)}, not an object; {EXPECTED}")
+def _conversation(where: str, record: dict[str, Any], domains: Sequence[str] | None) -> Conversation:
     domain = record.get("domain")
     if domain is None:
         raise UserError(f"{where}: has no 'domain'; {EXPECTED}")
@@ -83,6 +86,13 @@ def _conversation(where: str, record: Any, domains: Sequence[str] | None) -> Con
     if domains is not None:
         require_domain(domain, domains, where)
     return Conversation(domain, _messages(where, record), where)
+
+
+def _record(where: str, row: Any) -> dict[str, Any]:
+    record = _decode(where, row) if isinstance(row, bytes) else row
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: is {_short(record)}, not an object; {EXPECTED}")
+    return record
 
 
 def _decode(where: str, line: bytes) -> Any:

@@ -1,7 +1,7 @@
-"""The score table: models down, domains across, an interval in every cell (issue "One model out of three specialists", part 6).
+"""The score table: models down, domains or tasks across, an interval in every cell.
 
-Two things are derived and never typed in: the row "best specialist per domain" (the paper's bar to reach) and the mean column.
-The table renders to the terminal (rich), to Markdown, and to a dictionary for JSON, from which the HTML report draws it.
+Two things are derived and never typed in: the row of the best specialist in each column (the paper's bar to reach) and the mean
+column. The table renders to the terminal (rich), to Markdown, and to a dictionary for JSON, from which the HTML report draws it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -23,15 +23,20 @@ MEAN = "mean"
 
 @dataclass
 class ScoreTable:
-    """Scores of several models on several domains.
+    """Scores of several models on several domains (or tasks).
 
     Args:
         title: what is measured, for example ``accuracy`` or ``held-out loss (nats per answer token)``.
         domains: the columns, in order.
-        specialists: names of the rows that are single specialists; after the last of them comes the derived row `BEST`.
+        specialists: names of the rows that are single specialists; after the last of them comes the derived row ``best_row``.
         mean_over: the domains that the mean column averages (None: all of them); fewer than two give no mean column.
         higher_is_better: False for losses.
         digits: decimals shown.
+        best_row: what the derived row is called.
+        references: rows from elsewhere, shown for comparison only: they never count as best, nor as specialists.
+        spread: what the cells' ends are: a 95% interval, shown as it is, or one standard error, shown with ±.
+        full: the value that is a full bar in HTML.
+        missing: what to say, by model and domain, in place of a score that there should be, such as ``failed``.
     """
 
     title: str
@@ -40,6 +45,11 @@ class ScoreTable:
     mean_over: Sequence[str] | None = None
     higher_is_better: bool = True
     digits: int = 2
+    best_row: str = BEST
+    references: Sequence[str] = ()
+    spread: Literal["interval", "error"] = "interval"
+    full: float = 1.0
+    missing: dict[tuple[str, str], str] = field(default_factory=dict)
     scores: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
     def add(self, model: str, domain: str, score: Interval) -> None:
@@ -60,12 +70,12 @@ class ScoreTable:
         for index, (model, cells) in enumerate(self.scores.items()):
             rows[model] = self._with_mean(cells)
             if index == last:
-                rows[BEST] = self._with_mean(self._best_specialist())
+                rows[self.best_row] = self._with_mean(self._best_specialist())
         return rows
 
     def best(self) -> dict[str, float]:
-        """The best value in every column over the models (the derived row does not compete), rounded as shown."""
-        models = [cells for name, cells in self.rows().items() if name != BEST]
+        """The best value in every column over the models (derived row and references do not compete), rounded as shown."""
+        models = [cells for name, cells in self.rows().items() if self._competes(name)]
         values = {column: [cells[column].value for cells in models if column in cells] for column in self.columns}
         return {column: round(self._choose(found), self.digits) for column, found in values.items() if found}
 
@@ -74,18 +84,19 @@ class ScoreTable:
         table = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD)
         table.add_column("model", max_width=28)
         for column in self.columns:
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", overflow="fold")
         for model, cells in self.rows().items():
             texts = [self._show(model, column, cells, "[bold]{}[/bold]", " [dim]±{half}[/dim]") for column in self.columns]
-            table.add_row(escape(model), *texts, style="italic" if model == BEST else None)
+            table.add_row(escape(model), *texts, style="italic" if model == self.best_row else None)
         return table
 
     def to_markdown(self) -> str:
-        """The table in GitHub's Markdown: best of each column in bold, intervals in brackets."""
+        """The table in GitHub's Markdown: best of each column in bold, intervals in brackets, standard errors after ±."""
+        around = " ({low}–{high})" if self.spread == "interval" else " ±{half}"
         lines = [["model", *self.columns], ["---"] + ["---:"] * len(self.columns)]
         for model, cells in self.rows().items():
-            name = f"*{model}*" if model == BEST else model.replace("|", "\\|")
-            lines.append([name] + [self._show(model, column, cells, "**{}**", " ({low}–{high})") for column in self.columns])
+            name = f"*{model}*" if model == self.best_row else model.replace("|", "\\|")
+            lines.append([name] + [self._show(model, column, cells, "**{}**", around) for column in self.columns])
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,13 +106,17 @@ class ScoreTable:
             "columns": self.columns,
             "higher_is_better": self.higher_is_better,
             "digits": self.digits,
+            "spread": self.spread,
+            "full": self.full,
             "best": self.best(),
             "rows": [
                 {
                     "model": model,
-                    "derived": model == BEST,
+                    "derived": model == self.best_row,
+                    "reference": model in self.references,
                     "specialist": model in self.specialists,
                     "cells": {column: _plain(cell) for column, cell in cells.items()},
+                    "missing": {column: text for (row, column), text in self.missing.items() if row == model},
                 }
                 for model, cells in self.rows().items()
             ],
@@ -110,14 +125,17 @@ class ScoreTable:
     def _show(self, model: str, column: str, cells: dict[str, Interval], strong: str, around: str) -> str:
         cell = cells.get(column)
         if cell is None:
-            return "–"
+            return self.missing.get((model, column), "–")
         ends = {"low": cell.low, "high": cell.high, "half": max(cell.value - cell.low, cell.high - cell.value)}
         value = f"{cell.value:.{self.digits}f}"
-        if model != BEST and round(cell.value, self.digits) == self.best()[column]:
+        if self._competes(model) and round(cell.value, self.digits) == self.best()[column]:
             value = strong.format(value)
         if math.isnan(cell.low):
             return value
         return value + around.format(**{name: f"{end:.{self.digits}f}" for name, end in ends.items()})
+
+    def _competes(self, row: str) -> bool:
+        return row != self.best_row and row not in self.references
 
     def _choose(self, values: Sequence[float]) -> float:
         return max(values) if self.higher_is_better else min(values)
@@ -126,8 +144,11 @@ class ScoreTable:
         return list(self.domains if self.mean_over is None else self.mean_over)
 
     def _best_specialist(self) -> dict[str, Interval]:
+        """The best specialist's cell in every column, but where one of them has no score that it should have."""
         best: dict[str, Interval] = {}
         for domain in self.domains:
+            if any((name, domain) in self.missing for name in self.specialists):
+                continue
             found = {
                 cells[domain].value: cells[domain] for name in self.specialists if domain in (cells := self.scores.get(name, {}))
             }

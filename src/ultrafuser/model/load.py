@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,22 @@ def load(model: str | Path, *, dtype: str = "auto", device: str = "auto") -> tup
     Raises:
         UserError: no such model, not a model directory, files that do not load, no such device.
     """
-    place = _device(device)
-    folder = _folder(str(model))
+    place = find_device(device)
+    folder = model_folder(model)
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        loaded, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     except Exception as error:  # many kinds, for whatever is wrong with the files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{model}: cannot be loaded ({reason})") from None
+    if lacking := sorted(info["missing_keys"]):  # transformers would go on with random numbers in their place
+        raise UserError(f"{model}: its files lack {len(lacking)} weights, such as {lacking[0]}; fetch it again")
     return loaded.to(place).eval(), tokenizer
 
 
-def _device(device: str) -> torch.device:
+def find_device(device: str) -> torch.device:
+    """The device of this name; ``auto`` is the first accelerator, else the CPU. Raises `UserError` when there is none."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if device == "auto":
         return accelerator or torch.device("cpu")
@@ -51,13 +55,21 @@ def _device(device: str) -> torch.device:
     return place
 
 
-def _folder(model: str) -> Path:
+def free_memory() -> None:
+    """Give the memory of models that are no longer used back to the device."""
+    gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
+
+
+def model_folder(model: str | Path) -> Path:
+    """The directory of a model, downloaded if it is on the hub. Raises `UserError` if there is none or it holds no model."""
     path = Path(model).expanduser()
     here = [str(file) for file in path.parent.glob("*/") if (file / "config.json").is_file()]
     near = did_you_mean(str(path), here)
     if not path.exists() and (near or (len(path.parts) > 1 and path.parent.is_dir())):  # a local path, not an id of the hub
         raise UserError(f"{model}: no such directory{near}")
-    folder = locate(model)
+    folder = locate(str(model))
     if not (folder / "config.json").is_file():
         raise UserError(f"{model}: no config.json; give the directory of a model")
     return folder

@@ -15,7 +15,7 @@ from ultrafuser.evaluate.heldout import heldout_loss
 from ultrafuser.intervals import Interval, wilson
 from ultrafuser.io import read_json, write_json
 from ultrafuser.miniworld.check import check_answers
-from ultrafuser.run.load import load
+from ultrafuser.model.load import load
 from ultrafuser.run.materials import Materials
 from ultrafuser.schema import Recipe
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ultrafuser.data.conversations import Conversation, read_conversations
+from ultrafuser.decontaminate import warn_if_unchecked
 from ultrafuser.errors import UserError
 from ultrafuser.miniworld.task import Task, to_record
 from ultrafuser.miniworld.world import generate
@@ -53,6 +54,7 @@ def _conversation(task: Task) -> Conversation:
 
 def _from_files(data: Data, evaluation: Evaluation) -> Materials:
     train = read_conversations(data.paths(data.train), domains=data.domains, leave_out=data.leave_out)
+    warn_if_unchecked(data.paths(data.train))  # whatever `leave_out` leaves out: nobody knows what those marks were made for
     if data.heldout:
         heldout = read_conversations(data.paths(data.heldout), domains=data.domains)
     else:

@@ -25,10 +25,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate.table import ScoreTable
+from ultrafuser.facts import run_facts
 from ultrafuser.io import read_json, require_new, write_json
 from ultrafuser.model.fuse import FuseOptions, fuse
 from ultrafuser.model.merge import average_merge
-from ultrafuser.run.facts import run_facts
 from ultrafuser.run.judge import judge
 from ultrafuser.run.materials import MIXED, Materials, gather
 from ultrafuser.run.plan import print_plan

@@ -15,7 +15,7 @@ from ultrafuser.analyse.routing import summarise
 from ultrafuser.analyse.trace import TokenTrace, trace_answer, trace_conversations
 from ultrafuser.evaluate.table import ScoreTable
 from ultrafuser.io import write_json, write_text
-from ultrafuser.run.load import load
+from ultrafuser.model.load import load
 from ultrafuser.run.materials import Materials
 from ultrafuser.schema import Recipe
 from ultrafuser.train.result import HISTORY

@@ -23,7 +23,6 @@ from ultrafuser.train.processes import process_state
 from ultrafuser.train.stage import DECISIVE_SETTINGS, Stage, TrainSettings
 
 SETTINGS_FILE = "settings.json"
-SAMPLES, SAMPLE_BYTES = 64, 4096
 
 
 def claim(work: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
@@ -72,17 +71,4 @@ def data_digest(dataset: ConversationDataset) -> str:
     digest = hashlib.sha256()
     for array in (dataset.tokens, dataset.is_answer, dataset.offsets, dataset.domain_ids):
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return digest.hexdigest()[:16]
-
-
-def model_digest(folder: Path) -> str:
-    """Digest of a checkpoint's configuration, and of samples of its weights: it takes no time even for 100 GB."""
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for file in sorted(folder.glob("*.safetensors")):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}".encode())
-        with open(file, "rb") as stream:
-            for sample in range(SAMPLES):
-                stream.seek(size * sample // SAMPLES)
-                digest.update(stream.read(SAMPLE_BYTES))
     return digest.hexdigest()[:16]

@@ -7,7 +7,6 @@ ended. ``OUT`` appears at the very end, complete, and ``OUT.work`` goes.
 
 from __future__ import annotations
 
-import errno
 import gc
 import glob
 import logging
@@ -25,10 +24,12 @@ from transformers import AutoTokenizer
 import ultrafuser
 from ultrafuser.data.conversations import Conversation, read_conversations
 from ultrafuser.data.dataset import ConversationDataset, encode_dataset
+from ultrafuser.decontaminate import warn_if_unchecked
 from ultrafuser.errors import UserError
-from ultrafuser.io import new_directory, read_json, require_new, write_json, write_text
+from ultrafuser.io import FULL, new_directory, read_json, require_new, write_json, write_text
+from ultrafuser.model.digest import model_digest
 from ultrafuser.train.checkpoint import remove_checkpoints
-from ultrafuser.train.claim import SETTINGS_FILE, claim, model_digest, run_facts
+from ultrafuser.train.claim import SETTINGS_FILE, claim, run_facts
 from ultrafuser.train.fit import DEFAULT, stage_arguments, train_stage
 from ultrafuser.train.load import load_model, require_fused, require_quantiser
 from ultrafuser.train.moves import moved_weights
@@ -87,7 +88,7 @@ def train(
     arguments, it goes on from the last checkpoint, on one process to bit-identical weights.
 
     Args:
-        data: JSONL or Parquet files or hub data sets, or conversations.
+        data: JSONL or Parquet files or hub data sets, or conversations. Files never checked for test data are warned of.
         domains: by default those found in the data, in order of appearance.
 
     Raises:
@@ -113,7 +114,7 @@ def train(
         if main:
             _publish(run)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         raise UserError(f"{run.work}: the disk is full; free some space, then give the same command again to go on") from None
     process_state().wait_for_everyone()
@@ -144,7 +145,10 @@ def _read_data(run: _Run, data: Data, domains: Sequence[str] | None) -> tuple[An
 def _conversations(data: Data, domains: Sequence[str] | None) -> list[Conversation]:
     if not isinstance(data, str | Path) and all(isinstance(item, Conversation) for item in data):
         return list(data)  # type: ignore[arg-type]
-    return read_conversations(data, domains=domains)  # type: ignore[arg-type]
+    sources: list[str | Path] = [data] if isinstance(data, str | Path) else list(data)  # type: ignore[arg-type]
+    conversations = read_conversations(sources, domains=domains)
+    warn_if_unchecked(sources)
+    return conversations
 
 
 def _run_stage(run: _Run, source: Path, tokenizer: Any, dataset: ConversationDataset, stage: Stage) -> None:

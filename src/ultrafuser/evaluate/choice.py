@@ -1,0 +1,32 @@
+"""Which tasks a user means: names, groups of names, and the chain-of-thought variants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.evaluate.catalogue import TASKS, TaskInfo
+from ultrafuser.evaluate.paper import COLUMNS
+
+GROUPS: Mapping[str, list[str]] = {
+    "paper": [task.name for task in TASKS.values() if task.paper_column in COLUMNS],
+    "miniworld": [task.name for task in TASKS.values() if task.kind == "miniworld"],
+}
+
+
+def choose_tasks(names: Sequence[str], *, cot: bool = False) -> list[TaskInfo]:
+    """The tasks that ``names`` mean, each once: names of the catalogue or keys of `GROUPS`.
+
+    With ``cot`` a task that has a chain-of-thought variant is replaced by it. Raises `UserError` for an unknown name, or none.
+    """
+    known = [*TASKS, *GROUPS]
+    chosen: dict[str, TaskInfo] = {}
+    for name in names:
+        if name not in known:
+            raise UserError(f"unknown task '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")
+        for one in GROUPS.get(name, [name]):
+            variant = f"{one}_cot" if cot and TASKS[one].has_cot else one
+            chosen[variant] = TASKS[variant]
+    if not chosen:
+        raise UserError(f"no task is given; known are {', '.join(known)}")
+    return list(chosen.values())

@@ -1,0 +1,141 @@
+"""The models of an evaluation, opened far enough to see every mistake before the first prompt is asked."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers import AutoTokenizer
+
+from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.evaluate.settings import EvalSettings
+from ultrafuser.io import read_json
+from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
+from ultrafuser.model.digest import model_digest
+from ultrafuser.model.extract import extract
+from ultrafuser.model.load import load, model_folder
+from ultrafuser.model.sources import default_names
+from ultrafuser.tokens.templates import load_template
+
+if TYPE_CHECKING:
+    from ultrafuser.evaluate.kept import KeptAnswers
+    from ultrafuser.evaluate.lm import UltraFuserLM
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the table.
+
+    Args:
+        name: of the row.
+        given: the directory or hub id, as it was written.
+        folder: its files; for a specialist inside a fused model the fused model's.
+        specialists: of a fused model, its specialists' names; () otherwise.
+        inside: for a specialist to be taken out of a fused model, its name there.
+    """
+
+    name: str
+    given: str
+    folder: Path
+    specialists: tuple[str, ...] = ()
+    inside: str | None = None
+
+
+def find_models(given: Sequence[str | Path], settings: EvalSettings) -> list[Model]:
+    """The models of ``given``, each ``PLACE`` or ``NAME=PLACE``, then what ``settings.with_specialists`` asks for.
+
+    Raises `UserError` for a name that is wrong or given twice, a place without a model, and a model without a chat template.
+    """
+    models = [_find(str(one)) for one in given]
+    for place, model in enumerate(models):
+        if any(other.name == model.name for other in models[:place]):
+            raise UserError(f"two models are called '{model.name}'; give other names: NAME={model.given}")
+        _require_template(model, settings.template)
+    return [*_taken_out(models), *models] if settings.with_specialists else models
+
+
+def specialist_rows(models: Sequence[Model], chosen: Sequence[str] | None) -> list[str]:
+    """Names of the rows that are the specialists: ``chosen``, or else those called like a specialist of a fused model.
+
+    Raises `UserError` for a chosen name that is no row's.
+    """
+    names = [model.name for model in models]
+    for name in chosen or ():
+        if name not in names:
+            raise UserError(f"--specialists: no model is called '{name}'{did_you_mean(name, names)} (of {', '.join(names)})")
+    known = {name for model in models for name in model.specialists}
+    if chosen is not None:
+        return list(chosen)
+    return [model.name for model in models if model.inside or (model.name in known and not model.specialists)]
+
+
+@contextmanager
+def open_model(model: Model, settings: EvalSettings, kept: KeptAnswers) -> Iterator[UltraFuserLM]:
+    """The model, loaded for lm-evaluation-harness. Raises `UserError` when it cannot be loaded."""
+    from ultrafuser.evaluate.lm import UltraFuserLM
+    from ultrafuser.evaluate.quiet import quiet
+
+    with _folder(model, settings.out) as folder:
+        loaded, tokenizer = load(folder, dtype=settings.dtype, device=settings.device)
+        template = settings.template if tokenizer.chat_template is None else None
+        identity = f"{model_digest(folder)} {loaded.dtype}"
+        with quiet():
+            lm = UltraFuserLM(
+                loaded, tokenizer=tokenizer, template=template, batch_size=settings.batch_size, kept=kept, identity=identity
+            )
+        yield lm
+
+
+@contextmanager
+def _folder(model: Model, out: Path) -> Iterator[Path]:
+    """Where the model's files are, for as long as it is used: a specialist of a fused model is written out for that time."""
+    if model.inside is None:
+        yield model.folder
+        return
+    place = extract(model.folder, model.inside, out / "specialists" / model.name, overwrite=True)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _find(given: str) -> Model:
+    name, equals, place = given.partition("=")
+    if not equals or not NAME.fullmatch(name):
+        name, place = default_names([given])[0], given
+    if not NAME.fullmatch(name):
+        raise UserError(f"{given}: '{name}' is no name for a row; give one: NAME={given}")
+    folder = model_folder(place)
+    config = read_json(folder / "config.json")
+    fused = config.get("model_type") == UltraFuserConfig.model_type
+    return Model(name, place, folder, tuple(config.get("specialist_names") or ()) if fused else ())
+
+
+def _taken_out(models: Sequence[Model]) -> list[Model]:
+    """The specialists inside the fused models, but for those that stand among ``models`` by the same name."""
+    fused = [model for model in models if model.specialists]
+    taken: dict[str, Model] = {}
+    for model in fused:
+        for inside in model.specialists:
+            name = inside if len(fused) == 1 else f"{model.name}.{inside}"
+            taken[name] = Model(name, f"{model.given} ({inside})", model.folder, inside=inside)
+    return [model for name, model in taken.items() if all(other.name != name for other in models)]
+
+
+def _require_template(model: Model, template: str | None) -> None:
+    if template is not None:
+        load_template(template)
+    try:
+        own = AutoTokenizer.from_pretrained(model.folder).chat_template
+    except Exception as error:  # many kinds, for whatever is wrong with the files
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{model.given}: its tokenizer cannot be loaded ({reason})") from None
+    if own is None and template is None:
+        raise UserError(f"{model.given}: its tokenizer has no chat template; give --template NAME or --template FILE.jinja")

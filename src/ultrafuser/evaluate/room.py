@@ -1,0 +1,61 @@
+"""What to do with prompts that are long for a model's context; lm-evaluation-harness cuts their beginning off, we never do.
+
+- A prompt that leaves some room is asked, with a shorter answer allowed.
+- A prompt that leaves none is not asked: the answer counts as wrong (generation: nothing; likelihood: `LEFT_OUT`).
+
+Both are counted, and the score says so (`Room.notes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+STEP = 16  # shortened answers are multiples of it, so that prompts of like length share a batch
+LEFT_OUT = (-100.0, False)  # a likelihood so small that it never wins, yet one that can be normalised
+
+
+@dataclass
+class Room:
+    """The ``asked`` prompts of one task in a context of ``length`` tokens, and which of them had too little room."""
+
+    length: int
+    asked: int = 0
+    left_out: dict[tuple[str, str], int] = field(default_factory=dict)  # (prompt, continuation or "") -> tokens
+    shortened: set[str] = field(default_factory=set)
+
+    def generation(self, prompt: str, tokens: int, wanted: int, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+        """The request for a generation of up to ``wanted`` tokens after a prompt of ``tokens``, or None if it cannot be asked."""
+        self.asked += 1
+        room = self.length - tokens
+        if room < 1:
+            self.left_out[prompt, ""] = tokens
+            return None
+        if room >= wanted:
+            return prompt, dict(settings)
+        self.shortened.add(prompt)
+        return prompt, dict(settings) | {"max_gen_toks": room - room % STEP or room}
+
+    def likelihood(self, prompt: str, continuation: str, tokens: int) -> tuple[str, str] | None:
+        """The request for the likelihood of a continuation, together ``tokens``, or None if it cannot be asked."""
+        self.asked += 1
+        # The last token is never read, only predicted.
+        if tokens <= self.length + 1:
+            return prompt, continuation
+        self.left_out[prompt, continuation] = tokens
+        return None
+
+    def notes(self) -> list[str]:
+        """Sentences about what did not fit."""
+        notes = []
+        if self.left_out:
+            longest = max(self.left_out.values())
+            notes.append(
+                f"{len(self.left_out)} of {self.asked} prompts were not asked and count as wrong: "
+                f"the longest has {longest} tokens, the model's context {self.length}"
+            )
+        if self.shortened:
+            shortened = f"{len(self.shortened)} of {self.asked} answers"
+            notes.append(f"{shortened} had less room than the task allows, in a context of {self.length} tokens")
+        return notes

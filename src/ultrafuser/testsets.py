@@ -1,0 +1,136 @@
+"""The test data of the paper's benchmarks, from a local directory or from the hub, always in one layout (issue 3, "Data").
+
+A local directory holds one gzipped or plain JSON-lines file per benchmark, ``DIR/eval/FILE.jsonl.gz``; without one the data
+come from the hub (`testsets_hub.py` says which datasets and what becomes of their fields). Either way a benchmark is a list of
+records that have at least ``id`` and the fields that `TEST_SETS` names. Nothing here needs torch or lm-evaluation-harness.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.testsets_hub import HUB
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """One benchmark's data: its local file (without suffix), the fields that scoring needs, and the texts of a record.
+
+    ``texts`` are the fields that must not have been trained on: prompts, and answers where they are long.
+    """
+
+    title: str
+    file: str
+    fields: tuple[str, ...]
+    texts: tuple[str, ...]
+
+
+_SOLVED = ("prompt", "response", "answer")
+_CHOICES = ("prompt", "question", "choices", "choice_labels", "label")
+_PROGRAM = ("prompt", "response", "tests", "entry_point")
+TEST_SETS: Mapping[str, TestSet] = {
+    "gsm8k": TestSet("GSM8K", "gsm8k_test", _SOLVED, ("prompt", "response")),
+    "math": TestSet("MATH", "math500", _SOLVED, ("prompt", "response")),
+    "sat_math": TestSet("SAT-Math (AGIEval)", "agieval_sat_math", _CHOICES, ("prompt", "response")),
+    "aqua": TestSet("AQuA (AGIEval)", "agieval_aqua_rat", _CHOICES, ("prompt", "response")),
+    "humaneval": TestSet(
+        "HumanEval", "humaneval_instruct_derived", (*_PROGRAM, "context", "completion_prefix"), ("prompt", "response")
+    ),
+    "mbpp": TestSet("MBPP", "mbpp", (*_PROGRAM, "context", "completion_prefix", "test_list"), ("prompt", "response")),
+    "truthfulqa": TestSet("TruthfulQA", "truthfulqa", ("prompt", "mc2_choices", "mc2_labels"), ("prompt", "mc2_choices")),
+    "alpaca_eval": TestSet(
+        "AlpacaEval", "alpaca_eval", ("prompt", "reference_text_davinci_003", "reference_gpt4_1106_preview"), ("prompt",)
+    ),
+    "mt_bench": TestSet("MT-Bench", "mt_bench", ("turns", "category", "reference"), ("turns",)),
+}
+
+
+def load_test_set(name: str, data_dir: str | Path | None = None) -> list[Record]:
+    """The records of one benchmark, in the layout of the local files also when they come from the hub.
+
+    Args:
+        name: a key of `TEST_SETS`.
+        data_dir: a directory with ``eval/FILE.jsonl.gz`` (or ``.jsonl``, or without ``eval/``); None means the hub.
+
+    Raises:
+        UserError: unknown name, missing or broken file, a record that lacks a field, or a hub that cannot be reached.
+    """
+    if name not in TEST_SETS:
+        raise UserError(f"unknown test set '{name}'{did_you_mean(name, TEST_SETS)} (known: {', '.join(TEST_SETS)})")
+    if data_dir is None:
+        return _from_hub(name)
+    return _from_directory(name, Path(data_dir).expanduser())
+
+
+def test_texts(name: str, data_dir: str | Path | None = None) -> Iterator[tuple[str, str]]:
+    """Yield ``(where, text)`` for every text that must not be in training data; ``where`` is like ``"math math500-3"``."""
+    for record in load_test_set(name, data_dir):
+        for field in TEST_SETS[name].texts:
+            value = record.get(field) or []
+            for text in [value] if isinstance(value, str) else value:
+                yield f"{name} {record['id']}", text
+
+
+# By their names pytest would take these two for tests wherever a test module imports them.
+test_texts.__test__ = False  # type: ignore[attr-defined]
+TestSet.__test__ = False  # type: ignore[attr-defined]
+
+
+def find_file(data_dir: Path, file: str) -> Path | None:
+    """The file called ``file`` (without suffix) of a data directory: in ``eval/`` or beside it, gzipped or plain."""
+    places = (data_dir / folder / f"{file}{end}" for folder in ("eval", ".") for end in (".jsonl.gz", ".jsonl"))
+    return next((path for path in places if path.is_file()), None)
+
+
+def read_records(path: Path, fields: tuple[str, ...] = ()) -> Iterator[Record]:
+    """The records of a file of test data; one that is broken, or a record without ``id`` or one of ``fields``: `UserError`."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _record(line, f"{path} line {number}", fields)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); is the file complete?") from None
+
+
+def _from_directory(name: str, data_dir: Path) -> list[Record]:
+    if not data_dir.is_dir():
+        raise UserError(f"{data_dir}: no such directory of test data; leave it out to take '{name}' from the hub")
+    path = find_file(data_dir, TEST_SETS[name].file)
+    if path is None:
+        wanted = data_dir / "eval" / f"{TEST_SETS[name].file}.jsonl.gz"
+        raise UserError(f"{wanted}: no such file; the data of '{name}' are looked for there (or as .jsonl, or without eval/)")
+    return list(read_records(path, TEST_SETS[name].fields))
+
+
+def _record(line: bytes, where: str, fields: tuple[str, ...]) -> Record:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where}: not valid JSON ({error})") from None
+    missing = [field for field in ("id", *fields) if field not in record] if isinstance(record, dict) else ["id"]
+    if missing:
+        raise UserError(f"{where}: the field '{missing[0]}' is missing; is this another version of the data?")
+    return record
+
+
+def _from_hub(name: str) -> list[Record]:
+    import datasets
+
+    source = HUB[name]
+    try:
+        parts = [list(datasets.load_dataset(**part)) for part in source.parts]
+    except Exception as error:  # the loader raises whatever its network, cache and parser layers do
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        hub = source.parts[0].get("path", "the hub")
+        raise UserError(f"{name}: cannot be loaded from the hub ({hub}: {reason}); give a local directory of test data") from None
+    return source.convert(parts)

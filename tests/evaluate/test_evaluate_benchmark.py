@@ -1,0 +1,241 @@
+"""Models x tasks: choosing, failing without losing anything, going on, and what is written."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from evaluation_world import NAMES
+from judged_world import write_alpaca_eval, write_mt_bench
+from lm_eval.models.huggingface import HFLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+from typer.testing import CliRunner
+
+from fake_endpoint import FakeEndpoint, Reply
+from ultrafuser.cli import app
+from ultrafuser.errors import UserError
+from ultrafuser.evaluate import benchmark
+from ultrafuser.evaluate.benchmark import evaluate_models
+from ultrafuser.evaluate.catalogue import TASKS
+from ultrafuser.evaluate.choice import choose_tasks
+from ultrafuser.evaluate.judged.settings import JudgeSettings
+from ultrafuser.evaluate.models import find_models, specialist_rows
+from ultrafuser.evaluate.paper import COLUMNS, PAPER
+from ultrafuser.evaluate.results import BEST, Failure, Results
+from ultrafuser.evaluate.score import TaskScore
+from ultrafuser.evaluate.settings import EvalSettings
+from ultrafuser.evaluate.table import MEAN
+
+
+@pytest.fixture
+def settings(tmp_path, tiny_data):
+    return EvalSettings(out=tmp_path / "out", data_dir=tiny_data, limit=3, max_new_tokens=4, device="cpu")
+
+
+def read(settings):
+    """results.json, which must be JSON as the standard has it: no NaN."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} in results.json")
+
+    return json.loads((settings.out / "results.json").read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def test_choosing_tasks():
+    """Groups, chains of thought, repeats, and near misses."""
+    names = [task.name for task in choose_tasks(["gsm8k", "miniworld", "gsm8k"])]
+    assert names == ["gsm8k", "miniworld_text", "miniworld_code", "miniworld_math", "miniworld_mixed"]
+    assert {task.paper_column for task in choose_tasks(["paper"])} == set(COLUMNS)
+    assert [task.name for task in choose_tasks(["aqua", "truthfulqa_mc2"], cot=True)] == ["aqua_cot", "truthfulqa_mc2"]
+    with pytest.raises(UserError, match=r"unknown task 'gms8k'; did you mean 'gsm8k'\?"):
+        choose_tasks(["aqua", "gms8k"])
+    with pytest.raises(UserError, match="no task is given"):
+        choose_tasks([])
+
+
+def test_naming_models(trio, settings, tmp_path):
+    """Names, the rows that are specialists, and mistakes before anything is loaded."""
+    models = find_models([f"a={trio['text']}", trio["code"], trio["fused"]], settings)
+    assert [model.name for model in models] == ["a", "code", "fused"]
+    assert specialist_rows(models, None) == ["code"]
+    assert specialist_rows(models, ["a", "code"]) == ["a", "code"]
+    with pytest.raises(UserError, match="no model is called 'cod'; did you mean 'code'"):
+        specialist_rows(models, ["cod"])
+    with pytest.raises(UserError, match="two models are called 'code'; give other names: NAME="):
+        find_models([trio["code"], f"code={trio['math']}"], settings)
+    with pytest.raises(UserError, match="no such directory; did you mean"):
+        find_models([f"{trio['code']}e"], settings)
+    bare = shutil.copytree(trio["text"], tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    assert AutoTokenizer.from_pretrained(bare).chat_template is None
+    with pytest.raises(UserError, match="no chat template; give --template"):
+        find_models([bare], settings)
+    assert find_models([bare], replace(settings, template="alpaca"))[0].name == "bare"
+    with pytest.raises(UserError, match="neither one of"):
+        find_models([bare], replace(settings, template="alpaka"))
+
+
+def test_nothing_is_lost_when_something_fails(trio, settings, tmp_path, tiny_data, monkeypatch, capsys):
+    """A model that lacks a weight, a task without data, and a task that breaks for one model: the rest must be there."""
+    broken = shutil.copytree(trio["math"], tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    weights.pop("model.norm.weight")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    run = benchmark.run_task
+
+    def sometimes(lm, task, settings):
+        if task.name == "aqua" and "aqua" not in asked:
+            asked.append("aqua")
+            raise ValueError("a mistake of ours\nin two lines")
+        return run(lm, task, settings)
+
+    asked: list[str] = []
+    monkeypatch.setattr(benchmark, "run_task", sometimes)
+    results = evaluate_models([trio["text"], broken, trio["code"]], ["gsm8k", "mbpp", "aqua", "miniworld_text"], settings)
+    assert isinstance(results, Results) and results.finished
+    done = {place for place, outcome in results.outcomes.items() if isinstance(outcome, TaskScore)}
+    both = [(model, task) for model in ("text", "code") for task in ("gsm8k", "miniworld_text")]
+    assert done == {*both, ("code", "aqua")}
+    assert len(results.outcomes) == 12 and all(isinstance(one, Failure) for one in results.failures.values())
+    assert "no such file" in results.failures["code", "mbpp"].reason
+    assert "lack 1 weights, such as model.norm.weight" in results.failures["broken", "gsm8k"].reason
+    assert results.failures["text", "aqua"].reason.startswith("ValueError: a mistake of ours (more in ")
+    assert "in two lines" in (settings.out / "failures.log").read_text()
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if line.startswith("failed: ")]) == 3
+    found = read(settings)
+    assert found["finished"] and "failed" in found["scores"]["text"]["aqua"] and found["scores"]["code"]["aqua"]["n"] == 3
+    row = next(line for line in (settings.out / "results.md").read_text().splitlines() if line.startswith("| text"))
+    assert row.count("failed") == 2 and row.endswith("| – |")  # no mean over some of the tasks
+
+
+def test_going_on(trio, settings, monkeypatch):
+    """The same command asks nothing again and finds the same; another one may not replace what is there unless told to."""
+    first = evaluate_models([trio["code"]], ["gsm8k", "miniworld_text"], settings)
+    monkeypatch.setattr(HFLM, "_model_generate", None)
+    again = evaluate_models([trio["code"]], ["gsm8k", "miniworld_text"], settings)
+    assert not again.failures
+    for place, score in first.scores.items():
+        assert replace(again.scores[place], seconds=0) == replace(score, seconds=0)
+    with pytest.raises(UserError, match=r"another evaluation \(limit was 3, is 2\)"):
+        evaluate_models([trio["code"]], ["gsm8k", "miniworld_text"], replace(settings, limit=2))
+    assert evaluate_models([trio["code"]], ["gsm8k"], replace(settings, limit=2, overwrite=True)).scores["code", "gsm8k"].n == 2
+
+
+def test_specialists_inside_a_fused_model(trio, settings):
+    """Taken out of the fused model they must score as the models that went in, and be the rows of the bar; no copy stays."""
+    tasks = ["truthfulqa_mc2", "gsm8k"]
+    inside = evaluate_models([trio["fused"]], tasks, replace(settings, with_specialists=True))
+    outside = evaluate_models([trio[name] for name in NAMES], tasks, replace(settings, out=settings.out / "other"))
+    assert list(inside.models) == [*NAMES, "fused"] and not inside.failures
+    for place, score in outside.scores.items():
+        assert inside.scores[place].value == score.value
+        assert inside.scores[place].records == score.records
+    rows = inside.tables()[0].rows()
+    assert list(rows) == [*NAMES, BEST, "fused"]
+    title = TASKS["truthfulqa_mc2"].title
+    best = max(score.value for (_, task), score in outside.scores.items() if task == "truthfulqa_mc2")
+    assert rows[BEST][title].value == pytest.approx(100 * best)
+    assert not any((settings.out / "specialists").iterdir())
+
+
+def made(settings, values, *, tasks=("gsm8k", "mt_bench"), specialists=("a", "b")) -> Results:
+    """Results with given values, by model."""
+    models = list(values)
+    results = Results(models, choose_tasks(tasks), specialists, settings, {}, {})
+    settings.out.mkdir(parents=True)
+    for model, scores in values.items():
+        for task, value in zip(results.tasks, scores, strict=True):
+            outcome = Failure("no") if value is None else TaskScore(task.name, value, 0.01, 10, 0, 1.0, [], "", [])
+            results.add(model, task, outcome)
+    return results
+
+
+def test_tables(settings):
+    """Shares and marks do not share a table or a mean; ± is the standard error; no bar where a specialist has no score."""
+    shares, marks = made(settings, {"a": (0.5, 6.0), "b": (None, 7.0), "fused": (0.25, 6.5)}).tables()
+    assert shares.to_markdown().splitlines()[2:] == [
+        "| a | **50.00** ±1.00 |",
+        "| b | failed |",
+        f"| *{BEST}* | – |",
+        "| fused | 25.00 ±1.00 |",
+    ]
+    assert marks.rows()[BEST]["MT-Bench"].value == 7.0 and marks.to_dict()["full"] == 10
+
+
+def test_paper_rows(settings):
+    """UltraFuser's seven scores average 46.05, not the printed 47.48; the paper's rows are never best, nor specialists."""
+    tasks = [task.name for task in choose_tasks(["paper"])]
+    results = made(replace(settings, paper=True), {"a": [0.01] * 7, "b": [0.02] * 7}, tasks=tasks)
+    (table,) = results.tables()
+    rows = table.rows()
+    assert round(rows["paper: UltraFuser"][MEAN].value, 2) == 46.05
+    assert math.isnan(rows["paper: UltraFuser"][MEAN].low)
+    assert round(rows["paper: best specialist per task"][MEAN].value, 2) == 44.96
+    assert set(table.best().values()) == {2.0} and rows[BEST][MEAN].value == pytest.approx(2.0)
+    specialists = [PAPER[f"paper: {name}"] for name in ("UltraLM-2 (text)", "CodeLlama (code)", "WizardMath (math)")]
+    best = [max(one[column] for one in specialists) for column in COLUMNS]
+    assert best == [PAPER["paper: best specialist per task"][column] for column in COLUMNS]
+
+
+def test_page(trio, settings):
+    """The report loads nothing, escapes what a model says, and shows how answers were read."""
+    results = evaluate_models([trio["text"]], ["gsm8k"], settings)
+    results.scores["text", "gsm8k"].records[0]["answer"] = "<script>alert(1)</script>"
+    benchmark.write_reports(results)
+    page = (settings.out / "report.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page and "&lt;script&gt;alert(1)" in page
+    assert not re.search(r"""(src|href)=["'](?!data:,)|url\(|@import""", page)
+    assert TASKS["gsm8k"].extraction in page and "prefers-color-scheme: dark" in page
+    samples = [json.loads(line) for line in (settings.out / "samples/text/gsm8k.jsonl").read_text("utf-8").splitlines()]
+    assert len(samples) == 3 and {"id", "prompt", "answer", "read", "target", "score", "unparsed"} <= set(samples[0])
+
+
+def test_command(trio, settings, tiny_data):
+    """What is typed arrives, the table is printed, a failed task makes exit code 2, and a mistake is one line."""
+    command = ["eval", str(trio["code"]), "--out", str(settings.out), "--data-dir", str(tiny_data), "--device", "cpu"]
+    command += ["--limit", "2", "--max-new-tokens", "3", "--batch-size", "2", "--cot", "--paper"]
+    done = CliRunner().invoke(app, [*command, "--tasks", "aqua,mbpp"])
+    assert done.exit_code == 2 and "paper: UltraFuser" in done.stdout and "failed" in done.stdout
+    assert list(read(settings)["tasks"]) == ["aqua_cot", "mbpp_cot"]
+    wrong = CliRunner().invoke(app, [*command, "--tasks", "gsm8"])
+    assert wrong.exit_code == 2 and wrong.stderr.count("\n") == 1 and "did you mean 'gsm8k'" in wrong.stderr
+    nowhere = CliRunner().invoke(app, [*command, "--tasks", "gsm8k", "--data-dir", "nowhere"])
+    assert nowhere.exit_code == 2 and "--data-dir nowhere: no such directory" in nowhere.stderr
+    judged = CliRunner().invoke(app, [*command, "--tasks", "mt_bench"])
+    assert judged.exit_code == 2 and "mt_bench needs a judge: give --judge-url and --judge-model" in judged.stderr
+
+
+def test_judged_tasks(trio, settings, tmp_path):
+    """A judge that always says B judges each pair in both orders; one that is not there fails its tasks only."""
+    data = shutil.copytree(settings.data_dir, tmp_path / "with_questions")
+    write_alpaca_eval(data, 2)
+    write_mt_bench(data, 2)
+    verdict = json.dumps({"reason": "so", "verdict": "B", "rating": 7})
+    tasks, store = ["alpaca_eval", "gsm8k", "mt_bench"], tmp_path / "verdicts.sqlite"
+    with FakeEndpoint(script=lambda body, n: Reply(text=verdict)) as judge:
+        there = replace(settings, data_dir=data, judge=JudgeSettings(judge.base_url, "fake", store, data_dir=data))
+        results = evaluate_models([trio["code"]], tasks, there)
+        url = judge.base_url
+    assert not results.failures
+    assert results.scores["code", "alpaca_eval"].value == 0.5 and results.scores["code", "mt_bench"].value == 7
+    shares, marks = results.tables()
+    assert shares.rows()["code"]["AlpacaEval"].value == 50.0 and marks.rows()["code"]["MT-Bench"].value == 7.0
+    gone = replace(there, out=tmp_path / "gone", judge=JudgeSettings(url, "fake", store, data_dir=data))
+    results = evaluate_models([trio["code"]], tasks, gone)
+    assert set(results.failures) == {("code", "alpaca_eval"), ("code", "mt_bench")}
+    assert all("cannot be reached" in failure.reason for failure in results.failures.values())
+
+
+def test_harness_is_imported_late():
+    """Importing the engine may not import lm-evaluation-harness, which takes seconds and is an extra."""
+    code = "import sys, ultrafuser.evaluate.benchmark, ultrafuser.cli.evaluation; print('lm_eval' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

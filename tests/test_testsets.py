@@ -1,0 +1,144 @@
+"""Test data: local files, the hub's rows in our layout, and the user's mistakes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark_rows import HUB_ROWS, RECORDS, write_test_data
+from ultrafuser import testsets
+from ultrafuser.errors import UserError
+from ultrafuser.testsets import TEST_SETS, load_test_set
+from ultrafuser.testsets_hub import HUB, derive_instruction, last_boxed
+
+REAL_DATA = os.environ.get("ULTRAFUSER_TEST_DATA")
+
+
+@pytest.mark.parametrize("name", TEST_SETS)
+def test_rows_of_the_hub_become_the_local_layout(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a field of the hub that is dropped, renamed wrongly, or left in the hub's form (annotations, levels, letters)."""
+    asked = []
+
+    def load(**part: object) -> list[dict]:
+        asked.append(part)
+        return HUB_ROWS[name][len(asked) - 1]
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    assert load_test_set(name) == RECORDS[name]
+    assert tuple(asked) == HUB[name].parts
+    assert all(set(TEST_SETS[name].fields) <= set(record) for record in RECORDS[name])
+
+
+def test_hub_sources_are_those_of_lm_eval() -> None:
+    """Catches a data set or split other than the harness's, whose scores would not be about the same questions."""
+    yaml_loader = pytest.importorskip("lm_eval.tasks._yaml_loader")
+    folder = Path(yaml_loader.__file__).parent
+    stock = {
+        "gsm8k": "gsm8k/gsm8k.yaml",
+        "math": "hendrycks_math/hendrycks_math_algebra.yaml",
+        "sat_math": "agieval/sat-math.yaml",
+        "aqua": "agieval/aqua-rat.yaml",
+        "humaneval": "humaneval/humaneval.yaml",
+        "mbpp": "mbpp/mbpp.yaml",
+        "truthfulqa": "truthfulqa/truthfulqa_mc2.yaml",
+    }
+    for name, file in stock.items():
+        config = yaml_loader.load_yaml(folder / file, resolve_func=False)
+        theirs = (config["dataset_path"], config.get("dataset_name"), config["test_split"] or config["validation_split"])
+        first = HUB[name].parts[0]
+        assert (first["path"], first["name"], first["split"]) == theirs
+
+
+def test_local_files_in_all_their_places(tmp_path: Path) -> None:
+    """Catches a layout that is documented but not found: with and without ``eval/``, gzipped and plain."""
+    data = write_test_data(tmp_path / "data")
+    assert load_test_set("gsm8k", data) == RECORDS["gsm8k"]
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    (plain / "gsm8k_test.jsonl").write_bytes(gzip.decompress((data / "eval" / "gsm8k_test.jsonl.gz").read_bytes()) + b"\n")
+    assert load_test_set("gsm8k", str(plain)) == RECORDS["gsm8k"]
+
+
+def test_mistakes_are_one_line_that_names_the_file(tmp_path: Path) -> None:
+    """Catches a traceback, or a message that does not say which file was looked for or which line is bad."""
+    with pytest.raises(UserError, match="did you mean 'gsm8k'"):
+        load_test_set("gsm8")
+    with pytest.raises(UserError, match="no such directory"):
+        load_test_set("gsm8k", tmp_path / "none")
+    with pytest.raises(UserError, match=r"eval/math500\.jsonl\.gz: no such file"):
+        load_test_set("math", tmp_path)
+    file = tmp_path / "math500.jsonl"
+    for line, complaint in {
+        "{": "line 2: not valid JSON",
+        '{"id": "x", "prompt": "p"}': "line 2: the field 'response' is missing",
+    }.items():
+        file.write_text(json.dumps(RECORDS["math"][0]) + "\n" + line + "\n")
+        with pytest.raises(UserError, match=complaint) as caught:
+            load_test_set("math", tmp_path)
+        assert "\n" not in str(caught.value)
+    (tmp_path / "gsm8k_test.jsonl.gz").write_bytes(gzip.compress(b"{}" * 99)[:-9])
+    with pytest.raises(UserError, match="is the file complete"):
+        load_test_set("gsm8k", tmp_path)
+
+
+def test_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches the loader's own many-line exception reaching the user."""
+
+    def load(**_: object) -> None:
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    with pytest.raises(UserError, match=r"openai/gsm8k: no route\); give a local directory") as caught:
+        load_test_set("gsm8k")
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_for_contamination_checks(tmp_path: Path) -> None:
+    """Catches a prompt, second turn or long answer that decontamination would never see."""
+    data = write_test_data(tmp_path / "data")
+    texts = {name: list(testsets.test_texts(name, data)) for name in TEST_SETS}
+    assert texts["mt_bench"][1] == ("mt_bench mt_bench-81", "And back.")
+    assert [text for _, text in texts["truthfulqa"]] == ["Is the moon cheese?", "It is rock.", "It is stone.", "It is cheese."]
+    assert [text for _, text in texts["gsm8k"]][1] == RECORDS["gsm8k"][0]["response"]
+    for name, records in RECORDS.items():
+        assert records[0]["prompt"] in [text for _, text in texts[name]]
+
+
+def test_last_boxed_by_counting_braces() -> None:
+    """Catches nested and escaped braces, a box that is never closed, and the box without braces."""
+    cases = {
+        r"\boxed{1} then \boxed{\frac{1}{2}}.": r"\frac{1}{2}",
+        r"\boxed{\{1,2\}}": r"\{1,2\}",
+        r"\fbox{7}": "7",
+        r"is $\boxed 5$ then": "5",
+        r"\boxed{3} and \boxed{4": "3",
+        r"\boxed{}": None,
+        r"\boxedx{3}": None,
+        "none": None,
+    }
+    assert {text: last_boxed(text) for text in cases} == cases
+
+
+def test_no_torch_and_no_harness_needed() -> None:
+    """Catches an import that would make decontamination and synthesis need torch or lm-evaluation-harness."""
+    code = (
+        "import sys; sys.argv=['ultrafuser']; import ultrafuser.testsets, ultrafuser.evaluate.catalogue;"
+        "assert not {'torch', 'lm_eval', 'datasets'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not REAL_DATA, reason="ULTRAFUSER_TEST_DATA names no directory of real test data")
+def test_instructions_derived_from_humaneval_are_the_local_ones() -> None:
+    """Catches a derivation that asks other questions when the data come from the hub than when they are local."""
+    with gzip.open(Path(str(REAL_DATA)) / "eval" / "humaneval.jsonl.gz", "rt", encoding="utf-8") as file:
+        originals = [json.loads(line) for line in file]
+    for original, record in zip(originals, load_test_set("humaneval", REAL_DATA), strict=True):
+        derived = derive_instruction(original["prompt"], original["entry_point"])
+        assert derived == {field: record[field] for field in derived}
