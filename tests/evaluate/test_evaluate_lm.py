@@ -125,6 +125,15 @@ def test_long_prompts_are_never_cut(trio, monkeypatch):
     assert [value == LEFT_OUT for value in values] == [count + 1 > 65 for count in tokens]
 
 
+def test_option_without_tokens_counts_as_wrong(lm):
+    """A word tokenizer may know no word of an option: the harness stops there, and with it the task."""
+    lm.start("options")
+    values = lm.loglikelihood([Instance("loglikelihood", {}, ("ZZ", option), 0) for option in ("A", "")])
+    assert values[0] != LEFT_OUT and values[1] == LEFT_OUT
+    assert lm.room.is_left_out("ZZ", "") and not lm.room.is_left_out("ZZ", "A")
+    assert lm.room.notes() == ["1 of 2 options have no token in the model's vocabulary and count as wrong"]
+
+
 def test_batch_of_likelihoods_is_bounded(lm, monkeypatch):
     """The logits of a batch may not need more memory than there is: a CPU's process would be killed, which nobody can catch."""
     sizes, call = [], HFLM._model_call

@@ -70,7 +70,7 @@ def harness_samples(lm: UltraFuserLM, task: TaskInfo, settings: EvalSettings) ->
 def _record(sample: Sample, metric: str, room: Room) -> dict[str, Any]:
     """One item for our results: what was asked and answered, what was read out of it, and what it scored."""
     asked = [(prompt, more if isinstance(more, str) else "") for prompt, more in sample["arguments"]]
-    left_out = any(one in room.left_out for one in asked)
+    left_out = any(room.is_left_out(*one) for one in asked)
     record = {
         "id": sample["doc"].get("id", sample["doc_id"]),
         "question": sample["doc"].get("prompt", ""),

@@ -115,12 +115,12 @@ class UltraFuserLM(HFLM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-likelihoods of continuations, and whether greedy decoding would give them."""
         pairs = [request.args for request in requests]
-        lengths = [self._pair_length(*pair) for pair in pairs]
+        lengths = [self._pair_lengths(*pair) for pair in pairs]
         fitted = [self.room.likelihood(pair[0], pair[1], length) for pair, length in zip(pairs, lengths, strict=True)]
         size = self.batch_size_per_gpu
         if isinstance(size, int):
             # The harness makes the logits of all positions of a batch at once.
-            longest = min(max(lengths), self.max_length)
+            longest = min(max(map(sum, lengths)), self.max_length)
             self.batch_size_per_gpu = max(1, min(size, LOGITS // (longest * self.vocab_size)))
         try:
             answers = self._through_store(LIKELIHOOD, fitted, super().loglikelihood, LEFT_OUT)
@@ -132,9 +132,12 @@ class UltraFuserLM(HFLM):
         wanted = normalize_gen_kwargs(settings, self.max_gen_toks)["max_gen_toks"]
         return self.room.generation(prompt, len(self.tok_encode(prompt)), wanted, settings)
 
-    def _pair_length(self, prompt: str, continuation: str) -> int:
-        """Tokens of a prompt and its continuation; an empty prompt is a beginning token."""
-        return sum(map(len, self._encode_pair(prompt, continuation))) if prompt else 1 + len(self.tok_encode(continuation))
+    def _pair_lengths(self, prompt: str, continuation: str) -> tuple[int, int]:
+        """How many tokens a prompt and its continuation have; an empty prompt is a beginning token."""
+        if not prompt:
+            return 1, len(self.tok_encode(continuation))
+        first, second = self._encode_pair(prompt, continuation)
+        return len(first), len(second)
 
     def _through_store(
         self, kind: str, fitted: Sequence[tuple[Any, ...] | None], ask: Callable[..., list[Any]], left_out: Any

@@ -2,8 +2,9 @@
 
 - A prompt that leaves some room is asked, with a shorter answer allowed.
 - A prompt that leaves none is not asked: the answer counts as wrong (generation: nothing; likelihood: `LEFT_OUT`).
+- A continuation without a single token of the model's vocabulary (a small one drops words it does not know) likewise.
 
-Both are counted, and the score says so (`Room.notes`).
+All are counted, and the score says so (`Room.notes`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Room:
     length: int
     asked: int = 0
     left_out: dict[tuple[str, str], int] = field(default_factory=dict)  # (prompt, continuation or "") -> tokens
+    unwritable: set[tuple[str, str]] = field(default_factory=set)  # (prompt, continuation)
     shortened: set[str] = field(default_factory=set)
 
     def generation(self, prompt: str, tokens: int, wanted: int, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
@@ -37,14 +39,21 @@ class Room:
         self.shortened.add(prompt)
         return prompt, dict(settings) | {"max_gen_toks": room - room % STEP or room}
 
-    def likelihood(self, prompt: str, continuation: str, tokens: int) -> tuple[str, str] | None:
-        """The request for the likelihood of a continuation, together ``tokens``, or None if it cannot be asked."""
+    def likelihood(self, prompt: str, continuation: str, tokens: tuple[int, int]) -> tuple[str, str] | None:
+        """The request for the likelihood of a continuation, or None if it cannot be asked; ``tokens`` are those of the two."""
         self.asked += 1
+        if not tokens[1]:
+            self.unwritable.add((prompt, continuation))
+            return None
         # The last token is never read, only predicted.
-        if tokens <= self.length + 1:
+        if sum(tokens) <= self.length + 1:
             return prompt, continuation
-        self.left_out[prompt, continuation] = tokens
+        self.left_out[prompt, continuation] = sum(tokens)
         return None
+
+    def is_left_out(self, prompt: str, continuation: str = "") -> bool:
+        """Whether this was not asked."""
+        return (prompt, continuation) in self.left_out or (prompt, continuation) in self.unwritable
 
     def notes(self) -> list[str]:
         """Sentences about what did not fit."""
@@ -54,6 +63,10 @@ class Room:
             notes.append(
                 f"{len(self.left_out)} of {self.asked} prompts were not asked and count as wrong: "
                 f"the longest has {longest} tokens, the model's context {self.length}"
+            )
+        if self.unwritable:
+            notes.append(
+                f"{len(self.unwritable)} of {self.asked} options have no token in the model's vocabulary and count as wrong"
             )
         if self.shortened:
             shortened = f"{len(self.shortened)} of {self.asked} answers"
