@@ -184,8 +184,8 @@ def test_data_paths(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("name: [", "not valid YAML"),
-        ("", "must hold keys such as 'name' and 'specialists', but holds None"),
-        ("- a", "must hold keys such as 'name' and 'specialists', but holds ['a']"),
+        ("", "must hold keys such as 'name' and 'output', but holds None"),
+        ("- a", "must hold keys such as 'name' and 'output', but holds ['a']"),
         ("name: x", "2 mistakes\n  output: is missing\n  specialists: is missing"),
     ],
 )

@@ -1,7 +1,8 @@
 """Reads a recipe and dotted overrides, and reports all of their mistakes at once (issue part "Recipes").
 
-`load_recipe` collects mistakes by the place they are at: overrides that cannot be applied, values that must still be given
-(``???`` in the file), what the schema refuses, and, once what is refused has been put aside, contradictions between the rest.
+There is more than one kind of recipe: each is a `schema.WholeRecipe`, and `read_recipe` reads them all. It collects mistakes by
+the place they are at: overrides that cannot be applied, values that must still be given (``???`` in the file), what the schema
+refuses, and, once what is refused has been put aside, contradictions between the rest.
 """
 
 from __future__ import annotations
@@ -12,46 +13,51 @@ import typing
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ultrafuser.errors import UserError, did_you_mean
-from ultrafuser.schema import PAPER_STAGES, Recipe, contradictions
+from ultrafuser.schema import Recipe, WholeRecipe
 
-__all__ = ["Recipe", "load_recipe", "shipped_recipes"]
+__all__ = ["Recipe", "load_recipe", "read_recipe", "shipped_recipes"]
 MUST_BE_GIVEN = "???"
 Place = tuple[str | int, ...]  # ("train", "stages", 0, "steps")
 Mistakes = dict[Place, str]  # the text that follows the key
+Schema = TypeVar("Schema", bound=WholeRecipe)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a training run; see `read_recipe`."""
+    return read_recipe(Recipe, path, overrides)
+
+
+def read_recipe(schema: type[Schema], path: str | Path, overrides: Sequence[str] = ()) -> Schema:
     """Read the recipe at ``path``, or the shipped one of that name, with ``overrides`` such as ``train.stages.0.steps=100``.
 
     Values of overrides are YAML. Raises `UserError` with one line per mistake.
     """
-    raw = _read_yaml(_find(path))
-    if isinstance(raw.get("train", {}), dict):  # so that overrides can change the default stages
-        raw.setdefault("train", {}).setdefault("stages", [stage.model_dump() for stage in PAPER_STAGES])
+    raw = _read_yaml(_find(schema, path))
+    schema.fill(raw)
     malformed = [mistake for override in overrides if (mistake := _apply(raw, override))]
-    recipe, mistakes = _validate(raw)
+    recipe, mistakes = _validate(schema, raw)
     lines = [*malformed, *(f"{_dotted(place)}{text}" for place, text in mistakes.items())]
     if recipe is None or lines:
         raise UserError(f"{path}: {lines[0]}" if len(lines) == 1 else f"{path}: {len(lines)} mistakes\n  " + "\n  ".join(lines))
     return recipe
 
 
-def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with the package, by name: those of the source tree, or of the installed wheel."""
+def shipped_recipes(schema: type[WholeRecipe] = Recipe) -> dict[str, Path]:
+    """The recipes of one kind that come with the package, by name: those of the source tree, or of the installed wheel."""
     package = Path(str(resources.files("ultrafuser")))
-    folders = [package / "recipes", package.parents[1] / "recipes"]
+    folders = [parent / "recipes" / schema.folder for parent in (package, package.parents[1])]
     return {file.stem: file for folder in folders if folder.is_dir() for file in sorted(folder.glob("*.yaml"))}
 
 
-def _find(path: str | Path) -> Path:
-    path, shipped = Path(path).expanduser(), shipped_recipes()
+def _find(schema: type[WholeRecipe], path: str | Path) -> Path:
+    path, shipped = Path(path).expanduser(), shipped_recipes(schema)
     if path.is_file():
         return path
     if str(path) in shipped:
@@ -66,7 +72,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: must hold keys such as 'name' and 'specialists', but holds {_short(raw)}")
+        raise UserError(f"{path}: must hold keys such as 'name' and 'output', but holds {_short(raw)}")
     return raw
 
 
@@ -103,22 +109,22 @@ def _key(node: Any, part: str) -> str | int:
     return int(part)
 
 
-def _validate(raw: dict[str, Any]) -> tuple[Recipe | None, Mistakes]:
+def _validate(schema: type[Schema], raw: dict[str, Any]) -> tuple[Schema | None, Mistakes]:
     """Check ``raw``. What is refused is put aside and the rest checked once more, so that no mistake hides another."""
     rest = copy.deepcopy(raw)
     mistakes = {place: ": must be given, as in " + _dotted(place) + "=VALUE" for place in _not_given(rest)}
-    unknown = [*mistakes, *_put_aside(rest, mistakes)]  # the sections that they are in cannot be judged as a whole
+    unknown = [*mistakes, *_put_aside(schema, rest, mistakes)]  # the sections that they are in cannot be judged as a whole
     try:
-        recipe = Recipe.model_validate(rest)
+        recipe = schema.model_validate(rest)
     except ValidationError as error:
-        refused = _refused(error)
+        refused = _refused(schema, error)
         mistakes = refused | mistakes
-        unknown += _put_aside(rest, refused)
+        unknown += _put_aside(schema, rest, refused)
         try:
-            recipe = Recipe.model_validate(rest)
+            recipe = schema.model_validate(rest)
         except ValidationError:
             return None, mistakes
-    for key, text in contradictions(recipe):
+    for key, text in recipe.contradictions():
         place = tuple(int(part) if part.isdigit() else part for part in key.split("."))
         beside = any(len(other) > 1 and place[: len(other) - 1] == other[:-1] for other in unknown)
         known = any(place[: len(other)] == other[: len(place)] for other in mistakes)
@@ -135,7 +141,7 @@ def _not_given(node: Any, place: Place = ()) -> list[Place]:
     return [found for key, child in items for found in _not_given(child, (*place, key))]
 
 
-def _put_aside(raw: dict[str, Any], places: Iterable[Place]) -> list[Place]:
+def _put_aside(schema: type[WholeRecipe], raw: dict[str, Any], places: Iterable[Place]) -> list[Place]:
     """Take refused values out of ``raw``; where one is required put a stand-in. Returns the places of stand-ins."""
     stand_ins = []
     for place in places:
@@ -148,7 +154,7 @@ def _put_aside(raw: dict[str, Any], places: Iterable[Place]) -> list[Place]:
             node.pop(place[-1], None)
         except (LookupError, AttributeError, TypeError):
             continue  # in something that has been put aside already
-        field = _section_of(place).model_fields.get(str(place[-1]))
+        field = _section_of(schema, place).model_fields.get(str(place[-1]))
         if field and field.is_required() and (value := _stand_in(field.annotation, place)) is not None:
             node[place[-1]] = value
             stand_ins.append(place)
@@ -162,33 +168,41 @@ def _stand_in(annotation: Any, place: Place) -> Any:
     return {int: 1, str: "-".join(map(str, ("x", *place)))}.get(annotation)
 
 
-def _refused(error: ValidationError) -> Mistakes:
+def _refused(schema: type[WholeRecipe], error: ValidationError) -> Mistakes:
     """What pydantic found, but for what it says about a whole because of a part, such as a list too short without the part."""
-    found = {tuple(details["loc"]): _describe(details) for details in error.errors()}
+    found = {tuple(details["loc"]): _describe(schema, details) for details in error.errors()}
     return {place: text for place, text in found.items() if not any(place == other[: len(place)] != other for other in found)}
 
 
-def _describe(details: ErrorDetails) -> str:
+def _describe(schema: type[WholeRecipe], details: ErrorDetails) -> str:
     """A mistake found by pydantic in our words: the value, what is allowed, and what may have been meant."""
     place, value = details["loc"], details["input"]
     if details["type"] == "extra_forbidden":
-        return f": unknown key{did_you_mean(str(place[-1]), _section_of(place).model_fields)}"
+        return f": unknown key{did_you_mean(str(place[-1]), _section_of(schema, place).model_fields)}"
     if details["type"] == "missing":
         return ": is missing"
     if details["type"] == "string_pattern_mismatch":
         return f"={_short(value)}: must be letters, digits, '-', '_' and '.' only"
-    message = re.sub(r"^\w+ should ", "must ", details["msg"]).replace(" after validation", "")
+    message = re.sub(r"^\w+ should ", "must ", details["msg"]).replace(" after validation", "").removeprefix("Value error, ")
     allowed = [word.strip("'") for word in str(details.get("ctx", {}).get("expected", "")).replace(" or ", ", ").split(", ")]
     return f"={_short(value)}: {message}{did_you_mean(str(value), allowed)}"
 
 
-def _section_of(place: Place) -> type[BaseModel]:
-    """The type of the section that ``place`` is in."""
-    section: type[BaseModel] = Recipe
+def _section_of(schema: type[WholeRecipe], place: Place) -> type[BaseModel]:
+    """The type of the section that ``place`` is in. Places in lists and names in mappings do not lead to another type."""
+    section: type[BaseModel] = schema
+    named = False  # is the next part a name in a mapping?
     for part in place[:-1]:
-        if isinstance(part, str) and part in section.model_fields:
-            section = _section(section.model_fields[part].annotation) or section
+        if isinstance(part, str) and not named and part in section.model_fields:
+            annotation = section.model_fields[part].annotation
+            section, named = _section(annotation) or section, _is_mapping(annotation)
+        else:
+            named = False
     return section
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is dict or any(map(_is_mapping, typing.get_args(annotation)))
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

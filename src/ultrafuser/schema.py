@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -35,6 +35,20 @@ class Section(BaseModel):
     """A part of a recipe: no keys but those declared, no changes after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WholeRecipe(Section):
+    """A kind of recipe; ``folder`` is where the shipped ones of the kind are, below ``recipes``."""
+
+    folder: ClassVar[str] = ""
+
+    @classmethod
+    def fill(cls, raw: dict[str, Any]) -> None:
+        """Write defaults into what was read, where overrides shall be able to change parts of them."""
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Yield ``(key, mistake)`` for values that are each possible but not together, and for files that do not exist."""
+        yield from ()
 
 
 class Specialist(Section):
@@ -155,7 +169,7 @@ class Evaluation(Section):
     baselines: bool = True  # false: judge only the stages
 
 
-class Recipe(Section):
+class Recipe(WholeRecipe):
     """A whole run. JSON for provenance: ``recipe.model_dump(mode="json")``."""
 
     name: Name
@@ -170,21 +184,26 @@ class Recipe(Section):
     train: Train = Train()
     evaluation: Evaluation = Evaluation()
 
+    @classmethod
+    def fill(cls, raw: dict[str, Any]) -> None:
+        """The paper's stages."""
+        if isinstance(raw.get("train", {}), dict):
+            raw.setdefault("train", {}).setdefault("stages", [stage.model_dump() for stage in PAPER_STAGES])
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """See `WholeRecipe`."""
+        yield from _specialist_contradictions(self)
+        yield from _data_contradictions(self)
+        yield from _stage_contradictions(self)
+        if self.pretrain:
+            yield from _pretrain_contradictions(self, self.pretrain)
+        elif self.world:
+            yield "world", "needs a section 'pretrain': no finished specialist knows its words"
+
 
 def names_file(source: str) -> bool:
     """Is ``source`` a file or directory rather than an id of the hub?"""
     return source.startswith(("/", ".", "~")) or source.endswith(DATA_SUFFIXES)
-
-
-def contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Yield ``(key, mistake)`` for values that are each possible but not together, and for files that do not exist."""
-    yield from _specialist_contradictions(recipe)
-    yield from _data_contradictions(recipe)
-    yield from _stage_contradictions(recipe)
-    if recipe.pretrain:
-        yield from _pretrain_contradictions(recipe, recipe.pretrain)
-    elif recipe.world:
-        yield "world", "needs a section 'pretrain': no finished specialist knows its words"
 
 
 def _specialist_contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from ultrafuser.cli.app import app
 
-from ultrafuser.cli import fusing, data, training, evaluation, using  # isort: skip
+from ultrafuser.cli import fusing, data, training, evaluation, synth, using  # isort: skip
 
-__all__ = ["app", "data", "evaluation", "fusing", "main", "training", "using"]
+__all__ = ["app", "data", "evaluation", "fusing", "main", "synth", "training", "using"]
 
 
 def main() -> None:
