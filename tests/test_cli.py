@@ -19,7 +19,7 @@ from ultrafuser.model.load import load
 from ultrafuser.run.generate import Decoding, answer, encode
 from ultrafuser.train.stage import PAPER_STAGES, Stage
 
-COMMANDS = ("check", "fuse", "extract", "decontaminate", "train", "run", "generate", "chat", "inspect", "demo")
+COMMANDS = ("check", "fuse", "extract", "decontaminate", "train", "run", "eval", "synth", "generate", "chat", "inspect", "demo")
 
 
 def ultrafuser(*args: str, stdin: str = "") -> Result:

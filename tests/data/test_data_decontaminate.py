@@ -129,6 +129,8 @@ def test_parquet_keeps_its_schema(tmp_path: Path, tests_dir: Path) -> None:
         ("none.jsonl --against gsm8k --out o.jsonl", "none.jsonl: no such file or directory"),
         ("a.jsonl --against gsm8 --out o.jsonl", "--against 'gsm8': no such benchmark; did you mean 'gsm8k'? (known: "),
         ("a.jsonl --against miniworld_text --out o.jsonl", "--against 'miniworld_text': no such benchmark"),
+        ("a.jsonl --against miniworld --out o.jsonl", "--against 'miniworld': no such benchmark"),
+        ("a.jsonl --against paper --out o.jsonl", "TESTS/eval/humaneval_instruct_derived.jsonl.gz: no such file"),
         ("a.jsonl --against math --out o.jsonl", "TESTS/eval/math500.jsonl.gz: no such file"),
         ("a.jsonl --against gsm8k --out a.jsonl --overwrite", "--out a.jsonl: is one of the files to be checked"),
         ("a.jsonl --against gsm8k --out b.jsonl", "b.jsonl: already exists"),

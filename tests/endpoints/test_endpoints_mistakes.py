@@ -218,6 +218,32 @@ def test_the_newer_name_of_the_length_is_learned(store):
     assert server.requests[-1]["max_completion_tokens"] == 20 and "response_format" in server.requests[-1]
 
 
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("temperature", "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is."),
+        ("seed", 'Invalid JSON payload received. Unknown name "seed": Cannot find field.'),
+    ],
+)
+def test_a_refused_field_of_the_sampling_is_left_out(store, field, text):
+    """Catches reasoning models that take no temperature, servers without seeds, and a schema lost with what was refused."""
+    fields = {"temperature": 0.0, "seed": 3, "schema": SCHEMA}
+    with FakeEndpoint(lambda body, n: Reply(text, 400) if field in body else echo(body, n)) as server:
+        answers = LocalEngine(models(server, structured_output="on"), store).answer(numbered(10, **fields))
+    assert [answer.text for answer in answers] == echoes(10)
+    assert server.counts == {"400": 1, "200": 10}
+    kept = {"temperature", "seed", "response_format"} - {field}
+    assert kept <= server.requests[-1].keys() and field not in server.requests[-1]
+
+
+def test_a_wrong_value_is_not_a_refused_field(store):
+    """Catches a temperature out of bounds that is silently not used."""
+    script = lambda body, n: Reply("temperature must be at most 2", 400)  # noqa: E731
+    with FakeEndpoint(script) as server:
+        answer = LocalEngine(models(server), store).answer(numbered(1, temperature=9.0))[0]
+    assert answer.failed and "at most 2" in answer.finish_reason and server.counts == {"400": 1}
+
+
 def test_odd_replies_are_read(store):
     """Catches a missing count of tokens (and so of costs), a refusal field, an empty text and half a surrogate pair."""
     replies = {

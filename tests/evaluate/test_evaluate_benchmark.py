@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 from evaluation_world import NAMES
+from filelock import FileLock
 from judged_world import write_alpaca_eval, write_mt_bench
 from lm_eval.models.huggingface import HFLM
 from safetensors.torch import load_file, save_file
@@ -22,7 +23,7 @@ from fake_endpoint import FakeEndpoint, Reply
 from ultrafuser.cli import app
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate import benchmark
-from ultrafuser.evaluate.benchmark import evaluate_models
+from ultrafuser.evaluate.benchmark import ANSWERS_FILE, evaluate_models
 from ultrafuser.evaluate.catalogue import TASKS
 from ultrafuser.evaluate.choice import choose_tasks
 from ultrafuser.evaluate.judged.settings import JudgeSettings
@@ -129,6 +130,14 @@ def test_going_on(trio, settings, monkeypatch):
     assert evaluate_models([trio["code"]], ["gsm8k"], replace(settings, limit=2, overwrite=True)).scores["code", "gsm8k"].n == 2
 
 
+def test_one_evaluation_at_a_time(trio, settings):
+    """Two in one directory would take each other's extracted specialists away and overwrite each other's results."""
+    settings.out.mkdir(exist_ok=True)
+    with FileLock(settings.out / f"{ANSWERS_FILE}.lock"), pytest.raises(UserError, match="another evaluation is going on there"):
+        evaluate_models([trio["code"]], ["miniworld_text"], settings)
+    assert not (settings.out / "results.json").exists()
+
+
 def test_specialists_inside_a_fused_model(trio, settings):
     """Taken out of the fused model they must score as the models that went in, and be the rows of the bar; no copy stays."""
     tasks = ["truthfulqa_mc2", "gsm8k"]
@@ -209,6 +218,9 @@ def test_command(trio, settings, tiny_data):
     assert wrong.exit_code == 2 and wrong.stderr.count("\n") == 1 and "did you mean 'gsm8k'" in wrong.stderr
     nowhere = CliRunner().invoke(app, [*command, "--tasks", "gsm8k", "--data-dir", "nowhere"])
     assert nowhere.exit_code == 2 and "--data-dir nowhere: no such directory" in nowhere.stderr
+    (settings.out / "file").touch()
+    occupied = CliRunner().invoke(app, [*command, "--tasks", "gsm8k", "--out", str(settings.out / "file")])
+    assert occupied.exit_code == 2 and "file: cannot be created (File exists); choose another --out" in occupied.stderr
     judged = CliRunner().invoke(app, [*command, "--tasks", "mt_bench"])
     assert judged.exit_code == 2 and "mt_bench needs a judge: give --judge-url and --judge-model" in judged.stderr
 

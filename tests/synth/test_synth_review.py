@@ -171,7 +171,7 @@ def test_single_keys_in_a_terminal(store: Path) -> None:
     )
     child, terminal = pty.fork()
     if not child:
-        os.execv(sys.executable, [sys.executable, "-c", code, str(store)])
+        os.execve(sys.executable, [sys.executable, "-c", code, str(store)], os.environ | {"ULTRAFUSER_WITHOUT_MODELS": "1"})
     shown = b""
     for expected, typed in ((b" quit", b"a"), (b" quit", b"s"), (b" quit", b"r"), (b"Why?", b"unclear\n"), (b" quit", b"q")):
         shown += read_until(terminal, expected)

@@ -95,6 +95,9 @@ def evaluate(
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for table in results.tables():
         console.print(table.to_rich())
+    for (model, task), score in results.scores.items():
+        for note in score.notes:
+            print(f"note: {model}, {task}: {note}")
     print(f"wrote {out / 'report.html'}, {out / 'results.md'} and {out / 'results.json'}")
     if results.failures:
         raise typer.Exit(2)

@@ -23,7 +23,7 @@ from ultrafuser.errors import UserError
 try:
     import aiohttp
 except ImportError:
-    raise UserError("asking endpoints needs aiohttp: pip install 'ultrafuser[synth]'") from None
+    raise UserError("asking endpoints needs aiohttp: pip install 'ultrafuser[eval]' or 'ultrafuser[synth]'") from None
 
 CONNECT_SECONDS = 30.0
 Reply = tuple[Completion | Failure, Headers]
@@ -44,7 +44,8 @@ def _proxy(url: str) -> str | None:
 async def ask(session: aiohttp.ClientSession, line: Line, request: ChatRequest, settings: Model) -> Reply:
     """What the endpoint makes of ``request``, and the headers that came with it.
 
-    Where it refuses structured output, or the field for the length, it is asked again without; what went well is remembered.
+    Where it refuses structured output, or a field for the length or the sampling, it is asked again without; what went well is
+    remembered.
     """
     dialect = line.dialect
     while True:
@@ -55,8 +56,8 @@ async def ask(session: aiohttp.ClientSession, line: Line, request: ChatRequest, 
             return result, headers
         if result.status == 403 and line.proven:  # not the key, then, but what was asked: some gateways moderate
             result.kind = "request"
-        simpler = dialect.learn(body, result) if line.endpoint.structured_output != "on" else None
-        if simpler is None:
+        simpler = dialect.learn(body, result)
+        if simpler is None or (line.endpoint.structured_output == "on" and not simpler.structured):
             return result, headers
         dialect = simpler
 

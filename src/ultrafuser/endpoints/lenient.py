@@ -34,7 +34,7 @@ def _repaired(text: str) -> Any:
     try:
         import json_repair
     except ImportError:
-        raise UserError("reading a model's JSON needs json-repair: pip install 'ultrafuser[synth]'") from None
+        raise UserError("a model's JSON needs json-repair: pip install 'ultrafuser[eval]' or 'ultrafuser[synth]'") from None
     start = _START.search(text)
     value = json_repair.loads(text[start.start() :]) if start else None
     if not isinstance(value, (dict, list)) or not value:

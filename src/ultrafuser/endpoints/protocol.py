@@ -7,8 +7,9 @@ again when told), "endpoint" (wrong key, unknown model: nothing will be answered
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ultrafuser.endpoints.limits import Headers, retry_after
@@ -19,6 +20,8 @@ SCHEMA_NAME = "answer"  # the protocol wants one
 Kind = Literal["transient", "limited", "endpoint", "request"]
 _TRANSIENT = (408, 409, 425)
 _NO_SUCH_FIELD = (400, 422, 501)
+_OPTIONAL_FIELDS = ("temperature", "top_p", "seed")  # reasoning models and some servers refuse them
+_UNKNOWN = re.compile("unsupported|not support|unknown|unrecogni[sz]ed|unexpected|deprecated|not (permitted|allowed)", re.I)
 
 
 class Failure(Exception):
@@ -34,18 +37,23 @@ class Failure(Exception):
 
 @dataclass
 class Dialect:
-    """What an endpoint understands; learned from what it refuses."""
+    """What an endpoint understands; learned from what it refuses. ``left_out`` are fields that are not sent any more."""
 
     structured: bool = True
     tokens_field: str = "max_tokens"
+    left_out: frozenset[str] = frozenset()
 
     def learn(self, body: Mapping[str, Any], failure: Failure) -> Dialect | None:
         """The dialect to try next after ``failure``, or None if there is nothing to leave out of ``body``."""
         if failure.kind != "request" or failure.status not in _NO_SUCH_FIELD:
             return None
-        if "max_tokens" in body and "max_completion_tokens" in str(failure):
-            return Dialect(self.structured, "max_completion_tokens")
-        return Dialect(False, self.tokens_field) if "response_format" in body else None
+        said = str(failure)
+        if "max_tokens" in body and "max_completion_tokens" in said:
+            return replace(self, tokens_field="max_completion_tokens")
+        refused = {name for name in _OPTIONAL_FIELDS if name in body and re.search(rf"\b{name}\b", said)}
+        if refused and _UNKNOWN.search(said):
+            return replace(self, left_out=self.left_out | refused)
+        return replace(self, structured=False) if "response_format" in body else None
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ def request_body(request: ChatRequest, settings: Model, model: str, dialect: Dia
     if request.schema is not None and dialect.structured:
         schema = {"name": SCHEMA_NAME, "strict": True, "schema": request.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return {name: value for name, value in body.items() if value is not None}
+    return {name: value for name, value in body.items() if value is not None and name not in dialect.left_out}
 
 
 def read_completion(raw: bytes, request: ChatRequest) -> Completion:

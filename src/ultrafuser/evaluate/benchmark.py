@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ultrafuser.errors import UserError
@@ -64,11 +65,11 @@ def evaluate_models(models: Sequence[str | Path], tasks: Sequence[str], settings
     rows = find_models(models, settings)
     results = _start(rows, chosen, settings)
     hopeless = _hopeless(chosen, settings)
-    for row in rows:
-        for task in chosen:
-            if task.name in hopeless:
-                results.add(row.name, task, hopeless[task.name])
     with _kept(settings.out) as kept:
+        for row in rows:
+            for task in chosen:
+                if task.name in hopeless:
+                    results.add(row.name, task, hopeless[task.name])
         for row in rows:
             _evaluate(row, [task for task in chosen if task.name not in hopeless], results, kept)
     results.finished = True
@@ -106,7 +107,10 @@ def _start(rows: Sequence[Model], tasks: Sequence[TaskInfo], settings: EvalSetti
             f"{settings.out}: holds the results of another evaluation ({changed[0]}); choose another --out, or give --overwrite "
             "(answers that are there are used again)"
         )
-    settings.out.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{settings.out}: cannot be created ({error.strerror}); choose another --out") from None
     facts = run_facts(settings.seed) | {"sandbox": isolation()}
     specialists = specialist_rows(rows, settings.specialists)
     return Results([row.name for row in rows], tasks, specialists, settings, facts, question)
@@ -136,11 +140,13 @@ def _check_judge(settings: EvalSettings) -> None:
 
 @contextmanager
 def _kept(out: Path) -> Iterator[KeptAnswers]:
-    kept = KeptAnswers(out / ANSWERS_FILE)
+    """The answers kept in ``out``, for one evaluation at a time. Raises `UserError` while there is another."""
     try:
+        lock = FileLock(out / f"{ANSWERS_FILE}.lock").acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{out}: another evaluation is going on there; wait for its end or choose another --out") from None
+    with lock, closing(KeptAnswers(out / ANSWERS_FILE)) as kept:
         yield kept
-    finally:
-        kept.close()
 
 
 def _evaluate(model: Model, tasks: Sequence[TaskInfo], results: Results, kept: KeptAnswers) -> None:

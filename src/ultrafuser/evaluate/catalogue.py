@@ -55,10 +55,16 @@ LETTER = (
     "line, else the only one in brackets."
 )
 PROGRAM = "The first fenced block that defines the function, or else the bare code, run against the tests in the sandbox."
-FIRST_WORD = "Each option is judged alone: the first 'yes' or 'no' in the answer; an option without either is judged wrongly."
-LAST_WORD = "Each option is judged alone: the last 'yes' or 'no' in the answer; an option without either is judged wrongly."
+FIRST_WORD = (
+    "Each option is judged alone: the first 'yes' or 'no' in the answer; an option without either is judged wrongly, and is one "
+    "unreadable answer."
+)
+LAST_WORD = FIRST_WORD.replace("the first", "the last")
 LIKELIHOOD = "Nothing is generated: the options are compared by their likelihood as the answer."
-VERDICT = "A judge model reads the answers; the first verdict in the form that it was asked for counts."
+VERDICT = (
+    "A judge model reads the answers; its last verdict in the form asked for counts; an unreadable one is asked for up to 3 "
+    "times, then left out."
+)
 EXACT = "The whole answer must be right by the task's exact checker."
 
 

@@ -19,7 +19,8 @@ class TaskScore:
         value: the score: a share of 1 (accuracy, pass@1, win rate), or marks from 1 to 10 for MT-Bench.
         standard_error: of ``value``, over the items; NaN for a single item.
         n: how many items it is a mean of.
-        unparsed: how many of them had no answer that the task's extraction rule could read.
+        unparsed: how many answers the task's extraction rule could not read: at most one an item, but of TruthfulQA, where
+            every option is judged alone, one an option.
         seconds: wall-clock time it took, without what had been kept from an earlier run.
         records: one JSON object per item.
         prompts_hash: digest of everything the model was asked, in order.

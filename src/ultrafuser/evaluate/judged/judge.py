@@ -1,8 +1,8 @@
 """Asks the judge: every verdict is kept at once, an unreadable one is asked for again, a reached budget says how far it got.
 
-The judge samples at temperature 0. A verdict that cannot be read is asked for again at `AGAIN_TEMPERATURE` (at 0 the same would
-come back), up to `ATTEMPTS` times in all, then it counts as unread. A judge that gives nothing readable to the first
-`TRIAL` questions ends the task, before everything is spent on babble.
+The judge samples at temperature 0 (at its own where the endpoint takes none). A verdict that cannot be read is asked for again
+at `AGAIN_TEMPERATURE` (at 0 the same would come back), up to `ATTEMPTS` times in all, then it counts as unread. A judge that
+gives nothing readable to the first `TRIAL` questions ends the task, before everything is spent on babble.
 
 The budget is a cap on what all verdicts in the store cost, earlier runs' too. When it is reached the task fails with one line
 that holds the numbers so far, marked partial: a number of some of the questions must not stand in a table beside numbers of all.
