@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 import yaml
-from synth_world import make_recipe, run, tables
+from synth_world import Writer, make_recipe, run, tables
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from fake_endpoint import FakeEndpoint
 from ultrafuser.data.conversations import read_conversations
 from ultrafuser.decontaminate import sidecar, was_checked
 from ultrafuser.endpoints.store import AnswerStore, Totals
@@ -21,6 +22,7 @@ from ultrafuser.synth.card import render_card, table
 from ultrafuser.synth.export import export, to_record
 from ultrafuser.synth.publish import publish
 from ultrafuser.synth.record import Item
+from ultrafuser.synth.run import run_synth
 from ultrafuser.synth.statistics import Statistics, tokens_of
 
 
@@ -151,6 +153,26 @@ def test_card(tmp_path: Path) -> None:
     ):
         assert line in card, line
     assert table([["a|b", "c"], ["d\ne", "f"]]) == "| a\\|b | c |\n| --- | ---: |\n| d e | f |"
+
+
+def test_card_says_how_it_was_checked(tmp_path: Path) -> None:
+    """Catches names of rules that nobody outside knows, and a count of answers without the response itself."""
+    plain = {"description": "All else.", "meta_topics": 1, "sub_topics": 1, "instructions": 1}
+    checked = {**plain, "check": {"by": "agreement", "samples": 4, "share": 0.6}, "rules": {"names": ["refusal", "ai_self"]}}
+    recipe = make_recipe(tmp_path / "out", domains={"one": checked, "two": {**plain, "rules": {"names": []}}})
+    card = render_card(recipe, Statistics.of(recipe.domains), {"responses": Totals(1, 1, 1, 1, 0.0)})
+    assert "- dropped from one: refusal, speaks of itself as an AI\n" in card and "dropped from two" not in card
+    assert "that of at least 60% of 5 answers: its own and 4 further ones" in card
+    assert "| responses | 1 | 1 | 1 | 0.00 | – |" in card
+
+
+def test_card_names_the_models_of_topics(tmp_path: Path) -> None:
+    """Catches steps without a model in the table of costs: topics have theirs too."""
+    with FakeEndpoint(Writer()) as server:
+        *_, file = run_synth(make_recipe(tmp_path / "out", server.base_url)).data
+    card = file.read_text(encoding="utf-8")
+    rows = [line for line in card.splitlines() if line.startswith(("| meta_topics |", "| sub_topics |"))]
+    assert len(rows) == 2 and all(row.endswith("| fake-0001 |") for row in rows)
 
 
 def test_lengths_in_tokens(tmp_path: Path) -> None:

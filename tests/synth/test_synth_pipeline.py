@@ -238,6 +238,7 @@ def test_command_line(tmp_path: Path) -> None:
         assert few.exit_code == 0 and "0 of 48 conversations" in few.stdout, few.output
         done = CliRunner().invoke(app, ["synth", "run", file])
         assert done.exit_code == 0 and "60 of 60 conversations" in done.stdout, done.output
+        assert "writing 60 conversations to " in done.stderr  # which takes a while where there are many
         assert CliRunner().invoke(app, ["synth", file, "--dry-run"]).stdout.count("$0.00") == 7
         seen = CliRunner().invoke(app, ["synth", "review", file, "--below", "code"], input="a\nq\n")
         assert seen.exit_code == 0 and "decided: 1 accept" in seen.stdout, seen.output

@@ -123,3 +123,11 @@ def test_identity(tmp_path: Path) -> None:
     other += [{"domains": own}, {"prompts": str(tmp_path / "own")}]
     assert {make_recipe(tmp_path / "out", **changes).identity for changes in same} == {recipe.identity}
     assert len({recipe.identity, *(make_recipe(tmp_path / "out", **changes).identity for changes in other)}) == len(other) + 1
+
+
+def test_plans_do_not_hide_what_has_to_be_known(tmp_path: Path) -> None:
+    """Catches code instructions that may not say in which language, because the plan's traits are not to be named."""
+    prompts = Prompts(make_recipe(tmp_path / "out"))
+    text = prompts.render("instructions", "code", **VARIABLES["instructions"])
+    assert "names the programming language" in text and "such as the programming language" in text
+    assert "Never name the traits" not in text

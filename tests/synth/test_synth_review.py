@@ -108,6 +108,22 @@ def test_editing_line_by_line(store: Path) -> None:
     assert decisions(store)[0].text == {"name": "New-name"}
 
 
+def test_editing_says_what_becomes_of_further_turns(store: Path) -> None:
+    """Catches turns that vanish without a word, and a warning where there are none; prompts have lines of their own."""
+    typed, warning = "n e \n\n q", "drops the turns after the first response"
+    for turns in ([], [{"role": "user", "content": "More?"}, {"role": "assistant", "content": "Yes."}]):
+        with AnswerStore(store) as opened:
+            state = State(opened)
+            items = list(state.items("accepted"))
+            for item in items:
+                item.further = turns
+            state.save_items(items)
+        text = drive(store, typed)[1]
+        assert (warning in text) == bool(turns)
+        assert "\nresponse (empty" in text
+    assert drive(store, "? q")[1].count("turns after the first response are") == 1
+
+
 def test_below_a_topic(store: Path) -> None:
     """Catches the restriction ignored, and a mistyped topic that would show nothing at all."""
     text = drive(store, "s " * 100, below="text/001")[1]

@@ -28,18 +28,20 @@ class RunUnlessNamed(TyperGroup):
         return super().parse_args(ctx, args if named else ["run", *args])
 
 
-synth = typer.Typer(name="synth", cls=RunUnlessNamed, no_args_is_help=True, rich_markup_mode="markdown")
+synth = typer.Typer(name="synth", cls=RunUnlessNamed, rich_markup_mode="markdown")
 app.add_typer(synth)
 
 
-@synth.callback()
-def about() -> None:
+@synth.callback(invoke_without_command=True)
+def about(context: typer.Context) -> None:
     """Make training data with language models: topics, instructions, conversations, checked and balanced.
 
     `ultrafuser synth RECIPE` is short for `ultrafuser synth run RECIPE`.
 
     Example: `ultrafuser synth ultrachat2-small models.writer.endpoints.0.base_url=http://localhost:8000/v1 --dry-run`
     """
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @synth.command("run")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import yaml
 
 from ultrafuser.endpoints.store import Totals
+from ultrafuser.synth.quality.rules import INSTRUCTION_RULES, RESPONSE_RULES
 from ultrafuser.synth.statistics import DomainStatistics, Statistics
 
 if TYPE_CHECKING:
-    from ultrafuser.synth.recipe import SynthRecipe
+    from ultrafuser.synth.recipe import Check, SynthRecipe
 
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
 CODES = {
@@ -95,7 +96,7 @@ def _drops(statistics: Statistics) -> str:
 def _costs(statistics: Statistics, totals: Mapping[str, Totals]) -> str:
     rows = [["step", "answers", "tokens in", "tokens out", "USD", "models"]]
     for step, sums in totals.items():
-        models = ", ".join(sorted(statistics.models.get(step, ())))
+        models = ", ".join(sorted(statistics.models.get(step, ()))) or "–"
         counts = (sums.answers, sums.prompt_tokens, sums.completion_tokens)
         rows.append([step, *(f"{count:,}" for count in counts), f"{sums.cost:,.2f}", models])
     rows.append(["all", *_sums(totals, ("answers", "prompt_tokens", "completion_tokens"))])
@@ -114,10 +115,10 @@ def _checks(recipe: SynthRecipe) -> str:
 def _check_lines(recipe: SynthRecipe) -> Iterator[str]:
     yield f"duplicates: instructions with a Jaccard similarity of {recipe.duplicate_threshold:g} or more are dropped"
     for name, domain in recipe.domains.items():
-        yield f"rules for {name}: {', '.join(domain.rules.names).replace('_', ' ')}"
+        if domain.rules.names:
+            yield f"dropped from {name}: {', '.join(_titles(domain.rules.names))}"
         if domain.check:
-            how = f"{domain.check.samples} samples agree" if domain.check.by == "agreement" else "its Python runs in a sandbox"
-            yield f"checked {name}: {how}"
+            yield f"checked {name}: {_how(domain.check)}"
     if recipe.score:
         yield f"score: a model's grade of at least {recipe.score.minimum} of 10"
     if recipe.decontaminate:
@@ -125,3 +126,16 @@ def _check_lines(recipe: SynthRecipe) -> Iterator[str]:
         yield f"test data: nothing shares a run of {recipe.decontaminate.n} words with {sets}"
     else:
         yield "test data: not compared with any benchmark"
+
+
+def _titles(rules: Iterable[str]) -> list[str]:
+    """What the rules drop, as the reasons of drops begin."""
+    found = [table[name][0] for name in rules for table in (INSTRUCTION_RULES, RESPONSE_RULES) if name in table]
+    return list(dict.fromkeys(found))
+
+
+def _how(check: Check) -> str:
+    if check.by == "programs":
+        return "the Python in a response runs in a sandbox"
+    answers = f"{check.samples + 1} answers: its own and {check.samples} further ones"
+    return f"the final answer of a response is that of at least {check.share:.0%} of {answers}"

@@ -57,6 +57,8 @@ def gather(state: State, *, sample: int, measure: Measure = WORDS) -> Findings:
     findings.lengths = {what: {name: array("i") for name in domains} for what in ("instructions", "responses")}
     leaves: dict[str, Branch] = {topic.id: Branch(topic) for topic in state.topics(active=False)}
     kept = _Sample(sample)
+    for branch in leaves.values():
+        findings.statistics.add_topic(branch.topic)
     for item in state.items():
         findings.statistics.add(item)
         _count(leaves[item.topic], item)

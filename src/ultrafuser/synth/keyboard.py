@@ -35,7 +35,9 @@ class Lines:
 
     def line(self, prompt: str) -> str:
         self.console.print(prompt, end=" ", markup=False, highlight=False)
-        return self.stream.readline().strip()
+        line = self.stream.readline().strip()
+        self.console.print()  # nobody pressed Return where this is shown
+        return line
 
 
 class Terminal:

@@ -20,6 +20,8 @@ def publish(recipe: SynthRecipe, store: AnswerStore, *, measure: Measure = WORDS
     Raises `UserError` if a file cannot be written; each appears whole or not at all.
     """
     state, statistics = State(store), Statistics.of(recipe.domains, measure)
+    for topic in state.topics():
+        statistics.add_topic(topic)
     for dropped in state.items("dropped"):
         statistics.add(dropped)
     files = export(state.items("accepted"), recipe.store.parent, also=statistics.add)

@@ -116,6 +116,8 @@ class Review:
 
     def edit(self, subject: Subject) -> None:
         names = ("name", "why", "use") if isinstance(subject, Topic) else ("instruction", "response")
+        if isinstance(subject, Item) and subject.further:
+            self.console.print("a change of either text drops the turns after the first response")
         changed = edited({name: getattr(subject, name) or "" for name in names}, self.keyboard)
         if changed:
             self._decide(subject, "edit", text=changed)

@@ -13,7 +13,7 @@ from ultrafuser.synth.record import Item, Topic
 KEYS = {"a": "accept", "e": "edit", "r": "reject", "s": "skip", "u": "undo", "n": "on to the samples", "q": "quit"}
 HELP = """\
 accept: keep it, do not show it again
-edit: change the texts, in $EDITOR or line by line
+edit: change the texts, in $EDITOR or line by line; turns after the first response are then dropped
 reject: the next run replaces it, and with a topic all that is below it
 skip: decide nothing · undo: take back the last decision · quit: what was decided is kept"""
 ROLES = {"user": "instruction", "assistant": "response"}

@@ -51,8 +51,11 @@ def run_synth(recipe: SynthRecipe, *, until: str = "", rebuild: bool = False, co
             State(store).clear()
         _claim(store, recipe)
         state = synthesise(recipe, store, _engine(recipe, store, progress), until=until, log=log)
-        data = publish(recipe, store) if state.position[0] == DONE else ()
         accepted = sum(count for (_, status), count in state.counts().items() if status == "accepted")
+        data: tuple[Path, ...] = ()
+        if state.position[0] == DONE:
+            log(f"writing {accepted:,} conversations to {recipe.store.parent}")
+            data = publish(recipe, store)
         wanted = sum(domain.instructions for domain in recipe.domains.values())
         return Outcome(accepted, wanted, store.spent(), data)
 

@@ -14,7 +14,7 @@ from ultrafuser.errors import UserError
 from ultrafuser.synth.export import origins
 from ultrafuser.synth.quality.language import language_of
 from ultrafuser.synth.quality.rules import reason_title
-from ultrafuser.synth.record import Item
+from ultrafuser.synth.record import Item, Topic
 
 LANGUAGE_SAMPLE = 20  # every so-manieth conversation is looked at
 
@@ -85,6 +85,11 @@ class Statistics:
             own.drops[reason_title(item.reason)] += 1
         elif item.status == "accepted":
             self._add_accepted(own, item)
+
+    def add_topic(self, topic: Topic) -> None:
+        """Note which model named it."""
+        for step, origin in topic.provenance.items():
+            self.models.setdefault(step, set()).add(origin["model"])
 
     def _add_accepted(self, own: DomainStatistics, item: Item) -> None:
         turns = item.turns
