@@ -80,6 +80,18 @@ def full_disk_told(folder: Path | str) -> Iterator[None]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
 
+@contextlib.contextmanager
+def _full_disk_refused(path: Path) -> Iterator[None]:
+    """Turn a full disk, while ``path`` is being written, into a `UserError`."""
+    try:
+        with full_disk_told(path.parent):
+            yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise UserError(f"{path}: {DISK_FULL}") from None
+        raise
+
+
 def _is_full(folder: Path) -> bool:
     """Does a megabyte no longer fit? Tried, not asked: a quota does not show in the free space."""
     probe = folder / f".{uuid.uuid4().hex[:8]}.part"
@@ -108,13 +120,9 @@ def new_file(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"{path}: cannot be created ({error.strerror})") from None
     try:
-        with full_disk_told(part.parent):
+        with _full_disk_refused(path):
             yield part
-        os.replace(part, path)
-    except OSError as error:
-        if error.errno in FULL:
-            raise UserError(f"{path}: {DISK_FULL}") from None
-        raise
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -133,18 +141,14 @@ def new_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[Path
     except OSError as error:
         raise UserError(f"{path}: cannot be created ({error.strerror})") from None
     try:
-        with full_disk_told(staging):
+        with _full_disk_refused(path):
             yield staging
-        if path.exists():
-            old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-            os.rename(path, old)
-            os.rename(staging, path)
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
-        else:
-            os.rename(staging, path)
-    except OSError as error:
-        if error.errno in FULL:
-            raise UserError(f"{path}: {DISK_FULL}") from None
-        raise
+            if path.exists():
+                old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+                os.rename(path, old)
+                os.rename(staging, path)
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+            else:
+                os.rename(staging, path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -1,6 +1,6 @@
 """The same answers by batch inference over Ray Data, for more than one machine can ask (issue part "Any endpoint").
 
-    ray start --head; ultrafuser synth RECIPE.yaml --ray 16        # or: ray job submit -- ultrafuser synth ..
+    ray start --head; ultrafuser synth RECIPE.yaml engine=ray actors=16    # or: ray job submit -- ultrafuser synth ..
 
 Actors all over the cluster ask the model's endpoints with the client of `LocalEngine` and send the answers to this process,
 which commits each block of them before it is used. For local models at scale run one vLLM server on every node with GPUs
