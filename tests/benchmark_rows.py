@@ -41,7 +41,10 @@ HUB_ROWS: dict[str, list[list[dict[str, Any]]]] = {
             }
         ],
         [{"problem": "Solve $x=1+1$.", "level": "Level ?", "type": "Counting", "solution": "It is $\\boxed 2$."}],
-        *([[]] * 5),
+        *(
+            [{"problem": f"Add {n} and 1.", "level": "Level 5", "type": "Sums", "solution": f"$\\boxed{{{n + 1}}}$"}]
+            for n in range(5)
+        ),
     ],
     "sat_math": [[{"query": SAT_QUERY, "choices": ["(A)3", "(B)4", "(C)5", "(D)6"], "gold": [1]}]],
     "aqua": [[{"query": AQUA_QUERY, "choices": ["(A)1", "(B)2", "(C)3", "(D)4", "(E)5"], "gold": [4]}]],
@@ -113,6 +116,17 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
             "subject": "Counting",
             "level": None,
         },
+        *(
+            {
+                "id": f"math-{n + 2}",
+                "prompt": f"Add {n} and 1.",
+                "response": f"$\\boxed{{{n + 1}}}$",
+                "answer": f"{n + 1}",
+                "subject": "Sums",
+                "level": 5,
+            }
+            for n in range(5)
+        ),
     ],
     "sat_math": [
         {

@@ -1,4 +1,4 @@
-"""Test data: local files, the hub's rows in our layout, and the user's mistakes."""
+"""Test data: local files and the user's mistakes; tests/hub/ has what comes from the hub."""
 
 from __future__ import annotations
 
@@ -11,28 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmark_rows import HUB_ROWS, RECORDS, write_test_data
+from benchmark_rows import RECORDS, write_test_data
 from ultrafuser import testsets
 from ultrafuser.errors import UserError
 from ultrafuser.testsets import TEST_SETS, load_test_set
 from ultrafuser.testsets_hub import HUB, derive_instruction, last_boxed
 
 REAL_DATA = os.environ.get("ULTRAFUSER_TEST_DATA")
-
-
-@pytest.mark.parametrize("name", TEST_SETS)
-def test_rows_of_the_hub_become_the_local_layout(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a field of the hub that is dropped, renamed wrongly, or left in the hub's form (annotations, levels, letters)."""
-    asked = []
-
-    def load(**part: object) -> list[dict]:
-        asked.append(part)
-        return HUB_ROWS[name][len(asked) - 1]
-
-    monkeypatch.setattr("datasets.load_dataset", load)
-    assert load_test_set(name) == RECORDS[name]
-    assert tuple(asked) == HUB[name].parts
-    assert all(set(TEST_SETS[name].fields) <= set(record) for record in RECORDS[name])
 
 
 def test_hub_sources_are_those_of_lm_eval() -> None:
@@ -85,18 +70,6 @@ def test_mistakes_are_one_line_that_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "gsm8k_test.jsonl.gz").write_bytes(gzip.compress(b"{}" * 99)[:-9])
     with pytest.raises(UserError, match="is the file complete"):
         load_test_set("gsm8k", tmp_path)
-
-
-def test_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches the loader's own many-line exception reaching the user."""
-
-    def load(**_: object) -> None:
-        raise ConnectionError("no route\nto host")
-
-    monkeypatch.setattr("datasets.load_dataset", load)
-    with pytest.raises(UserError, match=r"openai/gsm8k: no route\); give a local directory") as caught:
-        load_test_set("gsm8k")
-    assert "\n" not in str(caught.value)
 
 
 def test_texts_for_contamination_checks(tmp_path: Path) -> None:

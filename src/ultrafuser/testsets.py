@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ultrafuser import hub
 from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.io import read_json
 from ultrafuser.testsets_hub import HUB
 
 Record = dict[str, Any]
@@ -124,13 +126,27 @@ def _record(line: bytes, where: str, fields: tuple[str, ...]) -> Record:
 
 
 def _from_hub(name: str) -> list[Record]:
-    import datasets
-
-    source = HUB[name]
     try:
-        parts = [list(datasets.load_dataset(**part)) for part in source.parts]
+        parts = [_hub_rows(part) for part in HUB[name].parts]
     except Exception as error:  # the loader raises whatever its network, cache and parser layers do
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        hub = source.parts[0].get("path", "the hub")
-        raise UserError(f"{name}: cannot be loaded from the hub ({hub}: {reason}); give a local directory of test data") from None
-    return source.convert(parts)
+        raise _not_loaded(name, hub.reason(error)) from None
+    try:
+        return HUB[name].convert(parts)
+    except Exception as error:  # a row of another form breaks the conversion anywhere
+        what = f"no field {error}" if isinstance(error, KeyError) else error
+        raise _not_loaded(name, f"its rows are not as they were ({what})") from None
+
+
+def _not_loaded(name: str, reason: str) -> UserError:
+    part = HUB[name].parts[0]
+    place = part.get("path") or part["repo_id"]
+    return UserError(f"{name}: cannot be loaded from the hub ({place}: {reason}); give a local directory of test data")
+
+
+def _hub_rows(part: dict[str, Any]) -> list[Any]:
+    """The rows of one part of a `HubSource`."""
+    import datasets
+    from huggingface_hub import hf_hub_download, utils
+
+    with hub.bars_on_terminals_only(datasets, utils):
+        return list(read_json(hf_hub_download(**part)) if "filename" in part else datasets.load_dataset(**part))

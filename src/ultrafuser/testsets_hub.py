@@ -28,7 +28,12 @@ MATH_SUBJECTS = (
 
 @dataclass(frozen=True)
 class HubSource:
-    """``parts``: arguments of ``datasets.load_dataset``, one call each; ``convert``: from the rows of each part to records."""
+    """Where a benchmark lies and what becomes of it.
+
+    Args:
+        parts: of what it is put together: arguments of ``datasets.load_dataset``, or of ``hf_hub_download`` for one JSON file.
+        convert: from the rows of each part to records.
+    """
 
     parts: tuple[dict[str, Any], ...]
     convert: Callable[[list[list[Row]]], list[Record]]
@@ -101,7 +106,10 @@ def _choices(name: str) -> Callable[[Row, int], Record]:
     """AGIEval's row: ``query`` is "Q: QUESTION Answer Choices: (A).. (B)..\nA: Among A through D, the answer is"."""
 
     def convert(row: Row, number: int) -> Record:
-        question = row["query"].rpartition(" Answer Choices:")[0].removeprefix("Q: ").strip()
+        question, marker, _ = row["query"].rpartition(" Answer Choices:")
+        if not marker:
+            raise ValueError("a query without 'Answer Choices:'")
+        question = question.removeprefix("Q: ").strip()
         choices = [re.sub(r"^\([A-G]\)\s*", "", choice).strip() for choice in row["choices"]]
         labels = list("ABCDEFG"[: len(choices)])
         label = labels[row["gold"][0]]
@@ -203,8 +211,9 @@ def _sources() -> Iterator[tuple[str, HubSource]]:
     yield "mbpp", HubSource((part("google-research-datasets/mbpp", "full"),), _each(_mbpp))
     yield "truthfulqa", HubSource((part("truthfulqa/truthful_qa", "multiple_choice", "validation"),), _each(_truthfulqa))
     # Read as files: this repository's loading script no longer runs in datasets 4.
-    files = [f"hf://datasets/tatsu-lab/alpaca_eval/{file}" for file in ("alpaca_eval.json", "alpaca_eval_gpt4_baseline.json")]
-    yield "alpaca_eval", HubSource(tuple(part("json", split="train", data_files=file) for file in files), _alpaca_eval)
+    files = ("alpaca_eval.json", "alpaca_eval_gpt4_baseline.json")
+    at = {"repo_id": "tatsu-lab/alpaca_eval", "repo_type": "dataset"}
+    yield "alpaca_eval", HubSource(tuple(at | {"filename": file} for file in files), _alpaca_eval)
     yield "mt_bench", HubSource((part("HuggingFaceH4/mt_bench_prompts", split="train"),), _each(_mt_bench))
 
 

@@ -60,15 +60,6 @@ def test_every_format_gives_the_same(name, tmp_path, monkeypatch):
     assert plain(read_conversations(path)) == plain(read_conversations(str(path), domains=["text", "code", "math"])) == GOOD
 
 
-def test_hub_name_and_split_reach_the_loader(monkeypatch):
-    """Catches a hub id taken for a file, and a split that is not passed on."""
-    asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: asked.append((name, split)) or GOOD)
-    assert plain(read_conversations("someone/chats")) == GOOD
-    assert read_conversations("someone/chats:test[:3]")[1].where == "someone/chats (test[:3]) row 2"
-    assert asked == [("someone/chats", "train"), ("someone/chats", "test[:3]")]
-
-
 def test_split_of_a_local_directory(tmp_path):
     """Catches ``folder:split`` looked up on the hub although the folder is there."""
     table = datasets.Dataset.from_list(GOOD)
@@ -185,14 +176,3 @@ def test_bad_files(tmp_path):
         assert "\n" not in str(caught.value)
         with pytest.raises(UserError, match=message):
             read_conversations(str(tmp_path / name))
-
-
-def test_unreachable_hub(monkeypatch):
-    """Catches the traceback of a hub that cannot be reached, or of a name that is not there."""
-
-    def fail(name, split):
-        raise ConnectionError("offline\nsecond line")
-
-    monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(UserError, match=r"^someone/chats: cannot be loaded as a dataset with split 'train' \(offline\)$"):
-        read_conversations("someone/chats")

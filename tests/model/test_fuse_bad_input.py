@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 
 from tiny import tiny_specialist, tiny_tokenizer
 from ultrafuser.errors import UserError
-from ultrafuser.model import sources
 from ultrafuser.model.fuse import fuse
 from ultrafuser.model.sources import open_specialist, open_specialists
 
@@ -136,36 +135,6 @@ def test_tied_checkpoint_with_two_tables(tmp_path: Path, differ: bool, tied: boo
     folder = tiny_specialist(tmp_path / "tied", tie=True)
     edit_tensors(folder, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"] + differ}))
     assert open_specialist(str(folder), "tied").tied is tied
-
-
-def test_hub_id_is_fetched_with_only_what_is_needed(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a hub id taken for a path, a lost revision, and weights fetched twice or pickled."""
-    import huggingface_hub
-
-    asked = {}
-
-    def fake(repository: str, **options: object) -> str:
-        asked.update(options, repository=repository)
-        return str(good)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
-    assert open_specialist("owner/model-7b@v1.0", "a").folder == good
-    assert (asked["repository"], asked["revision"]) == ("owner/model-7b", "v1.0")
-    assert "*.bin" not in str(asked["allow_patterns"])
-    assert sources.default_names(["owner/model-7b@v1.0", "owner/other"]) == ["model-7b", "other"]
-
-
-def test_hub_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a traceback of the hub client for a misspelt id or a missing network."""
-    import huggingface_hub
-
-    def fail(*_: object, **__: object) -> str:
-        raise OSError("404 Client Error\nmore lines")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(UserError, match=r"owner/none: no such directory, and not to be had .*\(404 Client Error\)") as caught:
-        open_specialist("owner/none", "a")
-    assert "\n" not in str(caught.value)
 
 
 def test_extra_tokens_and_padded_rows_are_no_obstacle(good: Path, tmp_path: Path) -> None:

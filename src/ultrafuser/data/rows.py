@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ultrafuser import hub
 from ultrafuser.errors import UserError, did_you_mean
 
 LINES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
@@ -69,14 +70,17 @@ def _dataset_rows(name: str, split: str) -> Iterator[tuple[str, Any]]:
     """Rows of a hub dataset, of a directory that ``save_to_disk`` wrote, or of a directory of data files."""
     import datasets
 
+    if "@" in name and not Path(name).is_dir():
+        raise UserError(f"{name}: a dataset of the hub is taken from its main branch; leave '@' and what follows it out")
     try:
         if any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(name)
             data = loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
         else:
-            data = datasets.load_dataset(name, split=split)
+            with hub.bars_on_terminals_only(datasets):
+                data = datasets.load_dataset(name, split=split)
     except Exception as error:  # the loaders raise whatever their network, cache and parser layers do
-        raise UserError(f"{name}: cannot be loaded as a dataset with split '{split}' ({_first_line(error)})") from None
+        raise UserError(f"{name}: cannot be loaded as a dataset with split '{split}' ({hub.reason(error)})") from None
     for number, row in enumerate(data, start=1):
         yield f"{name} ({split}) row {number}", row
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from ultrafuser import hub
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
 from ultrafuser.model.lineup import LineUp
 from ultrafuser.model.sources import Specialist
@@ -51,17 +52,17 @@ def model_card(specialists: Sequence[Specialist], lineup: LineUp, config: UltraF
 
 
 def _metadata(specialists: Sequence[Specialist]) -> dict[str, object]:
-    hub = [one.given.partition("@")[0] for one in specialists if not Path(one.given).expanduser().exists()]
-    base = {"base_model": hub, "base_model_relation": "merge"} if hub else {}
+    ids = [hub.split_revision(one.given)[0] for one in specialists if not Path(one.given).expanduser().exists()]
+    base = {"base_model": ids, "base_model_relation": "merge"} if ids else {}
     return {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["ultrafuser", "merge"], **base}
 
 
 def _table(specialists: Sequence[Specialist]) -> str:
     rows = ["| name | from | architecture | layers | width | rows | dtype |", "|---|---|---|---|---|---|---|"]
     for one in specialists:
-        adapter = f" (adapter on `{one.folder.name}`)" if one.adapter else ""
-        c, dtype = one.config, str(one.dtype).removeprefix("torch.")
-        cells = (one.name, f"`{_origin(one)}`{adapter}", c.model_type, c.num_hidden_layers, c.hidden_size, one.rows, dtype)
+        adapter = f" (adapter on `{hub.origin(one.folder)}`)" if one.adapter else ""
+        c, dtype, place = one.config, str(one.dtype).removeprefix("torch."), hub.origin(one.adapter or one.folder)
+        cells = (one.name, f"`{place}`{adapter}", c.model_type, c.num_hidden_layers, c.hidden_size, one.rows, dtype)
         rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(["## Specialists\n", *rows, ""])
 
@@ -69,15 +70,6 @@ def _table(specialists: Sequence[Specialist]) -> str:
 def _notes(specialists: Sequence[Specialist], config: UltraFuserConfig) -> Iterator[str]:
     yield f"weights in {str(config.dtype).removeprefix('torch.')}, the gate in float32"
     yield from (f"{one.name}: {note}" for one in specialists for note in one.notes)
-
-
-def _origin(one: Specialist) -> str:
-    """Where it came from: a hub id with its commit; of a local path only the last part, which is nobody's secret."""
-    local = Path(one.given).expanduser()
-    if local.exists():
-        return local.resolve().name
-    commit = f" at {one.folder.name}" if one.folder.parent.name == "snapshots" else ""
-    return f"{one.given}{commit}"
 
 
 def _vocabulary(lineup: LineUp, config: UltraFuserConfig) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 
+from ultrafuser import hub
 from ultrafuser.errors import UserError
 from ultrafuser.io import read_json
 from ultrafuser.model.adapters import is_adapter, merge_adapter, read_adapter_config
-from ultrafuser.model.configuration_ultrafuser import SUPPORTED_ARCHITECTURES
-from ultrafuser.model.tensors import FLOATS, INDEX_FILE, SINGLE_FILE, Tensors, open_checkpoint, same_bytes
+from ultrafuser.model.configuration_ultrafuser import SUPPORTED_ARCHITECTURES, UltraFuserConfig
+from ultrafuser.model.tensors import FLOATS, INDEX_FILE, SINGLE_FILE, Tensors, open_checkpoint, refuse_pickled, same_bytes
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
-HUB_IGNORED = ["*/*", "consolidated*"]  # the same weights once more, in their makers' own formats
+HUB_IGNORED = ["*/*", "consolidated*", "*.bin.index.json"]  # the same weights once more, in other formats
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 
 
@@ -69,7 +70,7 @@ def open_specialists(given: Sequence[str | Path], names: Sequence[str] | None = 
 
 def default_names(given: Iterable[str | Path]) -> list[str]:
     """The last part of each path or hub id."""
-    return [Path(str(one).partition("@")[0]).resolve().name for one in given]
+    return [Path(hub.split_revision(str(one))[0]).resolve().name for one in given]
 
 
 def _check_names(names: Sequence[str], count: int) -> None:
@@ -88,7 +89,7 @@ def open_specialist(given: str, name: str) -> Specialist:
     adapter = folder if is_adapter(folder) and not _has_weights(folder) else None
     settings = read_adapter_config(adapter) if adapter else {}
     if adapter:
-        folder = _locate_base(str(settings["base_model_name_or_path"]), adapter)
+        folder = _locate_base(settings, adapter)
         tokenizer_folder = adapter if any((adapter / file).is_file() for file in TOKENIZER_FILES) else folder
     config = _read_config(folder)
     tensors, notes = _untangle_tie(open_checkpoint(folder), config)
@@ -125,22 +126,37 @@ def locate(given: str) -> Path:
         raise UserError(f"{given}: is a file; a specialist is a directory or a Hugging Face hub id")
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", given):
         raise UserError(f"{given}: no such directory")
-    from huggingface_hub import snapshot_download
-
-    repository, _, revision = given.partition("@")
     try:
-        found = snapshot_download(repository, revision=revision or None, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED)
-    except Exception as error:  # many kinds: no such model, gated, no network, ..; all mean the same to the user
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{given}: no such directory, and not to be had from the Hugging Face hub ({reason})") from None
-    return Path(found)
+        return _fetch(given)
+    except UserError:
+        raise
+    except Exception as error:  # many kinds: no such model, gated, no network, ..
+        raise UserError(
+            f"{given}: no such directory, and not to be had from the Hugging Face hub ({hub.reason(error)})"
+        ) from None
 
 
-def _locate_base(base: str, adapter: Path) -> Path:
-    """The adapter's base; a relative path may be meant from the adapter's own directory."""
+def _fetch(given: str) -> Path:
+    """The snapshot of a repository of the hub, without what is not needed; the hub's client goes on where it was interrupted."""
+    from huggingface_hub import HfApi, snapshot_download, utils
+
+    repository, revision = hub.split_revision(given)
+    with hub.bars_on_terminals_only(utils):
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED))
+        config = folder / "config.json"
+        if config.is_file() and read_json(config).get("model_type") == UltraFuserConfig.model_type:  # for `extract`
+            snapshot_download(repository, revision=folder.name, allow_patterns=["specialists/*"])
+    if not any(folder.glob("*.safetensors")):
+        refuse_pickled(given, HfApi().list_repo_files(repository, revision=folder.name))
+    return folder
+
+
+def _locate_base(settings: Mapping[str, Any], adapter: Path) -> Path:
+    """The adapter's base; a relative path may be meant from the adapter's own directory, a hub id has a revision beside it."""
+    base, revision = str(settings["base_model_name_or_path"]), settings.get("revision")
     beside = adapter / base
     try:
-        return beside if beside.is_dir() else locate(base)
+        return beside if beside.is_dir() else locate(f"{base}@{revision}" if revision and not Path(base).exists() else base)
     except UserError as error:
         raise UserError(f"{adapter}: its base model cannot be opened: {error}") from None
 

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -171,7 +171,8 @@ def open_checkpoint(folder: Path) -> Tensors:
     if (folder / SINGLE_FILE).is_file():
         return dict(read_header(folder / SINGLE_FILE))
     if not (folder / INDEX_FILE).is_file():
-        raise UserError(_no_weights(folder))
+        refuse_pickled(folder, (path.name for path in folder.iterdir()))
+        raise UserError(f"{folder}: no weights: neither {SINGLE_FILE} nor {INDEX_FILE} is there")
     index = read_json(folder / INDEX_FILE)
     if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
         raise UserError(f"{folder / INDEX_FILE}: has no weight_map; fetch it again")
@@ -182,11 +183,11 @@ def open_checkpoint(folder: Path) -> Tensors:
     return {name: shards[shard][name] for name, shard in index["weight_map"].items()}
 
 
-def _no_weights(folder: Path) -> str:
-    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl"))
+def refuse_pickled(place: str | Path, files: Iterable[str]) -> None:
+    """Raise `UserError` if ``files``, the names of those of a ``place`` without safetensors, have pickled weights among them."""
+    pickled = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth", ".pkl")))
     if pickled:
-        return (
-            f"{folder}: its weights are pickled ({pickled[0]}), which can run code when loaded; convert them to safetensors "
+        raise UserError(
+            f"{place}: its weights are pickled ({pickled[0]}), which can run code when loaded; convert them to safetensors "
             "(load with transformers, then save_pretrained)"
         )
-    return f"{folder}: no weights: neither {SINGLE_FILE} nor {INDEX_FILE} is there"

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import CONFIG_MAPPING, AutoConfig
 
+from ultrafuser import hub
 from ultrafuser.data.conversations import Conversation
 from ultrafuser.errors import UserError
 from ultrafuser.miniworld import language
@@ -95,7 +96,8 @@ def _config(recipe: Recipe, path: str | None) -> Any:
         )
     assert path is not None
     try:
-        config = AutoConfig.from_pretrained(Path(path).expanduser() if names_file(path) else path.partition("@")[0])
+        place, revision = (Path(path).expanduser(), None) if names_file(path) else hub.split_revision(path)
+        config = AutoConfig.from_pretrained(place, revision=revision or "main")
     except (OSError, ValueError) as error:
         if names_file(path):
             raise UserError(f"{path}: its config.json cannot be read ({str(error).splitlines()[0]})") from None
