@@ -146,6 +146,43 @@ def test_one_mistake_from_scratch(tmp_path: Path, override: str, told: str) -> N
     assert len(lines) == 1 and lines[0].startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        # each with a contradiction between other fields, and with what the stand-in must not be blamed for
+        ({"specialists": "[{name: text, path: owner/text}]"}, {"specialists=["}),  # a list that has no part to take out
+        ({"specialists.1": "code"}, {"specialists.1='code'"}),
+        ({"specialists.1.name": "null"}, {"specialists.1.name=None"}),
+        ({"fuse": "5"}, {"fuse=5"}),
+        ({"train.stages.0.moves": "gates"}, {"train.stages.0.moves='gates'"}),
+        ({"data.domains": "5"}, {"data.domains=5"}),
+        ({"output": "null", "seed": "-1"}, {"output=None", "seed=-1"}),
+    ],
+)
+def test_no_mistake_hides_another(tmp_path: Path, changes: dict[str, str], told: set[str]) -> None:
+    """Catches contradictions that are told only when what the schema refuses has been mended, wherever that is."""
+    others = {"train.load_in=4bit", "train.stages.1.moves=all", "data.heldout=[o/d]", "data.heldout_share=0.5"}
+    lines = mistakes(tmp_path, GOOD, *others, *(f"{key}={value}" for key, value in changes.items()))
+    expected = {"train.stages.1.moves: 'all' cannot be with", "data.heldout_share: 0.5 cannot be with", *told}
+    assert len(lines) == len(expected) and all(any(line.startswith(start) for line in lines) for start in expected), lines
+
+
+def test_two_contradictions_of_one_key(tmp_path: Path) -> None:
+    """Catches the second of two mistakes at one place, here two unknown domains of a specialist."""
+    lines = mistakes(tmp_path, SCRATCH, "specialists.0.domains=[tex, cod]")
+    assert [line.split("'")[1] for line in lines] == ["tex", "cod"]
+
+
+def test_parts_of_what_is_missing(tmp_path: Path) -> None:
+    """Catches a section without a simple stand-in: its own parts are unknown, the rest must be judged all the same."""
+    lines = mistakes(tmp_path, SCRATCH, "pretrain.geometry=null", "pretrain.vocab_size=4096", "specialists.0.path=o/t")
+    assert sorted(line.split(":")[0].split("=")[0] for line in lines) == [
+        "pretrain.geometry",
+        "pretrain.vocab_size",
+        "specialists.0.path",
+    ]
+
+
 def test_overrides(tmp_path: Path) -> None:
     """Catches overrides that are dropped, taken as text, or that change a neighbour: the rest must stay as it was."""
     plain = load(tmp_path, GOOD).model_dump()
@@ -186,7 +223,7 @@ def test_data_paths(tmp_path: Path) -> None:
         ("name: [", "not valid YAML"),
         ("", "must hold keys such as 'name' and 'output', but holds None"),
         ("- a", "must hold keys such as 'name' and 'output', but holds ['a']"),
-        ("name: x", "2 mistakes\n  output: is missing\n  specialists: is missing"),
+        ("name: x", "3 mistakes\n  output: is missing\n  specialists: is missing\n  data.train: is missing"),
     ],
 )
 def test_files_that_are_no_recipes(tmp_path: Path, text: str, told: str) -> None:

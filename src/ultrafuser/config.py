@@ -2,29 +2,28 @@
 
 There is more than one kind of recipe: each is a `schema.WholeRecipe`, and `read_recipe` reads them all. It collects mistakes by
 the place they are at: overrides that cannot be applied, values that must still be given (``???`` in the file), what the schema
-refuses, and, once what is refused has been put aside, contradictions between the rest.
+refuses, and, with stand-ins for what is refused, contradictions between the rest.
 """
 
 from __future__ import annotations
 
-import copy
 import re
-import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ultrafuser.errors import UserError, did_you_mean
 from ultrafuser.schema import Recipe, WholeRecipe
+from ultrafuser.stand_ins import Place, known_keys, with_stand_ins
 
 __all__ = ["Recipe", "load_recipe", "read_recipe", "shipped_recipes"]
 MUST_BE_GIVEN = "???"
-Place = tuple[str | int, ...]  # ("train", "stages", 0, "steps")
+ATTEMPTS = 4  # at a recipe with stand-ins: taking out a part may leave a whole with too few of them
 Mistakes = dict[Place, str]  # the text that follows the key
 Schema = TypeVar("Schema", bound=WholeRecipe)
 
@@ -43,7 +42,7 @@ def read_recipe(schema: type[Schema], path: str | Path, overrides: Sequence[str]
     schema.fill(raw)
     malformed = [mistake for override in overrides if (mistake := _apply(raw, override))]
     recipe, mistakes = _validate(schema, raw)
-    lines = [*malformed, *(f"{_dotted(place)}{text}" for place, text in mistakes.items())]
+    lines = [*malformed, *mistakes]
     if recipe is None or lines:
         raise UserError(f"{path}: {lines[0]}" if len(lines) == 1 else f"{path}: {len(lines)} mistakes\n  " + "\n  ".join(lines))
     return recipe
@@ -109,28 +108,33 @@ def _key(node: Any, part: str) -> str | int:
     return int(part)
 
 
-def _validate(schema: type[Schema], raw: dict[str, Any]) -> tuple[Schema | None, Mistakes]:
-    """Check ``raw``. What is refused is put aside and the rest checked once more, so that no mistake hides another."""
-    rest = copy.deepcopy(raw)
-    mistakes = {place: ": must be given, as in " + _dotted(place) + "=VALUE" for place in _not_given(rest)}
-    unknown = [*mistakes, *_put_aside(schema, rest, mistakes)]  # the sections that they are in cannot be judged as a whole
-    try:
-        recipe = schema.model_validate(rest)
-    except ValidationError as error:
-        refused = _refused(schema, error)
-        mistakes = refused | mistakes
-        unknown += _put_aside(schema, rest, refused)
+def _validate(schema: type[Schema], raw: dict[str, Any]) -> tuple[Schema | None, list[str]]:
+    """Check ``raw``; returns the recipe, None if there is none, and a line per mistake, whatever else is wrong."""
+    mistakes: Mistakes = {place: ": must be given, as in " + _dotted(place) + "=VALUE" for place in _not_given(raw)}
+    aside = list(mistakes)  # the places at which stand-ins are
+    for attempt in range(ATTEMPTS):
         try:
-            recipe = schema.model_validate(rest)
-        except ValidationError:
-            return None, mistakes
-    for key, text in recipe.contradictions():
+            recipes = [schema.model_validate(one) for one in with_stand_ins(schema, raw, aside)]
+            return recipes[0], [*_lines(mistakes.items()), *_lines(_contradictions(recipes, mistakes))]
+        except ValidationError as error:
+            refused = _refused(schema, error)
+            mistakes = refused | mistakes if not attempt else mistakes  # later ones come of what was taken out
+            aside += refused
+    return None, _lines(mistakes.items())
+
+
+def _contradictions(recipes: Sequence[WholeRecipe], mistakes: Mistakes) -> Iterator[tuple[Place, str]]:
+    """What is said of every one of ``recipes``, so not because of its stand-ins, and not about a value refused already."""
+    found, *others = ([*recipe.contradictions()] for recipe in recipes)
+    for key, text in found:
         place = tuple(int(part) if part.isdigit() else part for part in key.split("."))
-        beside = any(len(other) > 1 and place[: len(other) - 1] == other[:-1] for other in unknown)
-        known = any(place[: len(other)] == other[: len(place)] for other in mistakes)
-        if not beside and not known:
-            mistakes[place] = f": {text}"
-    return recipe, mistakes
+        known = any(place[: len(other)] == other for other in mistakes)
+        if not known and all((key, text) in other for other in others):
+            yield place, f": {text}"
+
+
+def _lines(mistakes: Iterable[tuple[Place, str]]) -> list[str]:
+    return [f"{_dotted(place)}{text}" for place, text in mistakes]
 
 
 def _not_given(node: Any, place: Place = ()) -> list[Place]:
@@ -139,33 +143,6 @@ def _not_given(node: Any, place: Place = ()) -> list[Place]:
         return [place]
     items: Any = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     return [found for key, child in items for found in _not_given(child, (*place, key))]
-
-
-def _put_aside(schema: type[WholeRecipe], raw: dict[str, Any], places: Iterable[Place]) -> list[Place]:
-    """Take refused values out of ``raw``; where one is required put a stand-in. Returns the places of stand-ins."""
-    stand_ins = []
-    for place in places:
-        while isinstance(place[-1], int):  # not one item of a list, which would move the others, but the list
-            place = place[:-1]
-        try:
-            node: Any = raw
-            for part in place[:-1]:
-                node = node[part]
-            node.pop(place[-1], None)
-        except (LookupError, AttributeError, TypeError):
-            continue  # in something that has been put aside already
-        field = _section_of(schema, place).model_fields.get(str(place[-1]))
-        if field and field.is_required() and (value := _stand_in(field.annotation, place)) is not None:
-            node[place[-1]] = value
-            stand_ins.append(place)
-    return stand_ins
-
-
-def _stand_in(annotation: Any, place: Place) -> Any:
-    """Some valid value of a required field, or None for those that have parts."""
-    if typing.get_origin(annotation) is typing.Literal:
-        return typing.get_args(annotation)[0]
-    return {int: 1, str: "-".join(map(str, ("x", *place)))}.get(annotation)
 
 
 def _refused(schema: type[WholeRecipe], error: ValidationError) -> Mistakes:
@@ -178,7 +155,7 @@ def _describe(schema: type[WholeRecipe], details: ErrorDetails) -> str:
     """A mistake found by pydantic in our words: the value, what is allowed, and what may have been meant."""
     place, value = details["loc"], details["input"]
     if details["type"] == "extra_forbidden":
-        return f": unknown key{did_you_mean(str(place[-1]), _section_of(schema, place).model_fields)}"
+        return f": unknown key{did_you_mean(str(place[-1]), known_keys(schema, place[:-1]))}"
     if details["type"] == "missing":
         return ": is missing"
     if details["type"] == "string_pattern_mismatch":
@@ -186,30 +163,6 @@ def _describe(schema: type[WholeRecipe], details: ErrorDetails) -> str:
     message = re.sub(r"^\w+ should ", "must ", details["msg"]).replace(" after validation", "").removeprefix("Value error, ")
     allowed = [word.strip("'") for word in str(details.get("ctx", {}).get("expected", "")).replace(" or ", ", ").split(", ")]
     return f"={_short(value)}: {message}{did_you_mean(str(value), allowed)}"
-
-
-def _section_of(schema: type[WholeRecipe], place: Place) -> type[BaseModel]:
-    """The type of the section that ``place`` is in. Places in lists and names in mappings do not lead to another type."""
-    section: type[BaseModel] = schema
-    named = False  # is the next part a name in a mapping?
-    for part in place[:-1]:
-        if isinstance(part, str) and not named and part in section.model_fields:
-            annotation = section.model_fields[part].annotation
-            section, named = _section(annotation) or section, _is_mapping(annotation)
-        else:
-            named = False
-    return section
-
-
-def _is_mapping(annotation: Any) -> bool:
-    return typing.get_origin(annotation) is dict or any(map(_is_mapping, typing.get_args(annotation)))
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    """The section type in an annotation such as ``tuple[Stage, ...]`` or ``Pretrain | None``."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in typing.get_args(annotation) if (found := _section(inner))), None)
 
 
 def _dotted(place: Place) -> str:

@@ -1,14 +1,19 @@
-"""Files and directories that appear whole or not at all."""
+"""Files and directories that appear whole or not at all.
+
+What is being written stands beside its place under a hidden name, ``.NAME.12345678.part``, and holds a lock (`flock`) as long as
+its process lives. So whoever writes to the same place next can tell what a killed process left behind, and removes it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +21,23 @@ from rich import filesize
 
 from ultrafuser.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows: nothing is ever taken for left behind
+    fcntl = None  # type: ignore[assignment]
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL = "the disk is full; nothing was written. Free some space or choose another output"
 
 
 def write_text(path: Path | str, text: str) -> None:
     """Write ``text`` (UTF-8) to ``path`` atomically: a reader sees the old file or the new one, never a part."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
+    with _part(Path(path)) as part:
         with open(part, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -50,11 +55,22 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path}: not valid JSON ({error})") from None
 
 
-def require_new(path: Path | str, *, overwrite: bool = False) -> Path:
-    """Return ``path`` if it may be written: absent, an empty directory, or ``overwrite`` given. Raises `UserError`."""
+def require_new(path: Path | str, *, overwrite: bool = False, inputs: Iterable[Path | str] = ()) -> Path:
+    """Return ``path`` if it may be written: absent, an empty directory, or ``overwrite`` given.
+
+    Nothing of ``inputs`` (files or directories that are read; names of something else do no harm) and not the current directory
+    may be replaced, whatever was asked. Raises `UserError`.
+    """
     path = Path(path)
-    if path.exists() and not overwrite and not (path.is_dir() and not any(path.iterdir())):
+    try:
+        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    if not free and not overwrite:
         raise UserError(f"{path}: already exists; choose another output or give --overwrite")
+    for kept, what in [*((Path(read), f"{read}, which is read from") for read in inputs), (Path.cwd(), "the current directory")]:
+        if kept.exists() and kept.resolve().is_relative_to(path.resolve()):
+            raise UserError(f"{path}: is or holds {what}; choose another output")
     return path
 
 
@@ -94,13 +110,11 @@ def _full_disk_refused(path: Path) -> Iterator[None]:
 
 def _is_full(folder: Path) -> bool:
     """Does a megabyte no longer fit? Tried, not asked: a quota does not show in the free space."""
-    probe = folder / f".{uuid.uuid4().hex[:8]}.part"
     try:
-        probe.write_bytes(bytes(2**20))
+        with _part(folder / "room") as probe:
+            probe.write_bytes(bytes(2**20))
     except OSError as error:
         return error.errno in FULL
-    finally:
-        probe.unlink(missing_ok=True)
     return False
 
 
@@ -113,18 +127,9 @@ def new_file(path: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
     path = require_new(path, overwrite=overwrite)
     if path.is_dir():
         raise UserError(f"{path}: is a directory; give the name of a file")
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be created ({error.strerror})") from None
-    try:
-        with _full_disk_refused(path):
-            yield part
-            os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with _new_part(path) as part, _full_disk_refused(path):
+        yield part
+        os.replace(part, path)
 
 
 @contextlib.contextmanager
@@ -134,21 +139,77 @@ def new_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[Path
     An existing ``path`` is kept until the new one is complete. A full disk becomes a `UserError`.
     """
     path = require_new(path, overwrite=overwrite)
+    with _new_part(path, directory=True) as staging, _full_disk_refused(path):
+        yield staging
+        if path.exists():
+            os.rename(path, _hidden(path, "old"))
+        os.rename(staging, path)
+        for old in _all_hidden(path, "old"):  # those of killed processes too: the new one stands now
+            _remove(old)
+
+
+@contextlib.contextmanager
+def _new_part(path: Path, *, directory: bool = False) -> Iterator[Path]:
+    """`_part` of a ``path`` whose directory need not exist; raises `UserError` where nothing can be created."""
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = stack.enter_context(_part(path, directory=directory))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be created ({error.strerror})") from None
+        yield part
+
+
+@contextlib.contextmanager
+def _part(path: Path, *, directory: bool = False) -> Iterator[Path]:
+    """An empty file or directory beside ``path``, locked, and removed at the end if it is still there.
+
+    Those that killed processes left beside ``path`` are removed first.
+    """
+    for left in _all_hidden(path, "part"):
+        with _locked(left) as dead:
+            if dead:
+                _remove(left)
+    part = _hidden(path, "part")
+    part.mkdir() if directory else part.touch(exist_ok=False)
+    with _locked(part):
+        try:
+            yield part
+        finally:
+            _remove(part)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of an existing file or directory; False where another process has it, or there are no locks."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-        staging.mkdir()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be created ({error.strerror})") from None
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # it has just been renamed or removed
+        yield False
+        return
     try:
-        with _full_disk_refused(path):
-            yield staging
-            if path.exists():
-                old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-                os.rename(path, old)
-                os.rename(staging, path)
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
-            else:
-                os.rename(staging, path)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = True
+    except (OSError, AttributeError):
+        locked = False
+    try:
+        yield locked
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _hidden(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{kind}")
+
+
+def _all_hidden(path: Path, kind: str) -> list[Path]:
+    """All names that `_hidden` has given beside ``path``."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.{kind}"))
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a directory; one that is gone is no mistake."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -163,7 +163,7 @@ def test_card_says_how_it_was_checked(tmp_path: Path) -> None:
     card = render_card(recipe, Statistics.of(recipe.domains), {"responses": Totals(1, 1, 1, 1, 0.0)})
     assert "- dropped from one: refusal, speaks of itself as an AI\n" in card and "dropped from two" not in card
     assert "that of at least 60% of 5 answers: its own and 4 further ones" in card
-    assert "| responses | 1 | 1 | 1 | 0.00 | – |" in card
+    assert "| responses | 1 | 1 | 1 | – | – |" in card  # no price, no cost
 
 
 def test_card_names_the_models_of_topics(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_three_domains(tmp_path: Path) -> None:
     results = []
     for seed in (1, 2):
         bad = spoiled(Writer(), 0.3, kinds=("prose", "fence", "comma", "cut off", "refusal", "empty"))
-        with FakeEndpoint(troubled(delayed(bad, seed), 0.1, seed)) as server:
+        with FakeEndpoint(troubled(delayed(bad, seed), 0.2, seed)) as server:
             recipe = make_recipe(tmp_path / f"out{seed}", server.base_url)
             items = run(recipe, server)
             check_data(recipe, items)
@@ -239,7 +239,7 @@ def test_command_line(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["synth", "run", file])
         assert done.exit_code == 0 and "60 of 60 conversations" in done.stdout, done.output
         assert "writing 60 conversations to " in done.stderr  # which takes a while where there are many
-        assert CliRunner().invoke(app, ["synth", file, "--dry-run"]).stdout.count("$0.00") == 7
+        assert "$" not in (few.stdout + done.stdout)  # no prices are given
         seen = CliRunner().invoke(app, ["synth", "review", file, "--below", "code"], input="a\nq\n")
         assert seen.exit_code == 0 and "decided: 1 accept" in seen.stdout, seen.output
         report = CliRunner().invoke(app, ["synth", "report", str(tmp_path / "out"), "--mapped", "10"])

@@ -7,7 +7,7 @@ import pytest
 from ultrafuser.synth.quality.agreement import agree, agreement_problem
 from ultrafuser.synth.quality.final_answer import final_answer, normalise
 from ultrafuser.synth.quality.programs import program_problem, program_problems, python_program
-from ultrafuser.synth.quality.scoring import SCHEMA, read_score, score_problem
+from ultrafuser.synth.quality.scoring import read_score, score_problem
 
 
 @pytest.mark.parametrize(
@@ -102,4 +102,3 @@ def test_low_scores_are_dropped() -> None:
     """Catches the minimum itself being dropped."""
     assert score_problem(6, "", 6) is None
     assert score_problem(5, "vague", 6) == "scored low: 5 of 10, vague"
-    assert SCHEMA["required"] == list(SCHEMA["properties"])

@@ -59,11 +59,51 @@ def test_shipped_recipe_has_the_papers_numbers() -> None:
         ({"related": {"strong": 0.7, "weak": 0.3}}, "related: strong and weak are 1 together and leave no seeds"),
         ({"decontaminate": {"test_sets": ["gsm9k"]}}, "decontaminate.test_sets.0: 'gsm9k' is not one of"),
         ({"prompts": "nowhere"}, "prompts: 'nowhere': no such directory"),
+        ({"budget": 5}, "budget: 5 cannot be kept: nothing is counted for writer; give price_input"),
     ],
 )
 def test_mistakes(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
     """Catches a mistake that is told unclearly, or found only when requests have been paid for."""
     assert any(told in line for line in mistakes(tmp_path, **changes)), mistakes(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"models": {"writer": {"endpoints": [{"base_url": "localhost", "model": "m"}]}}}, "models.writer.endpoints.0.base_url="),
+        ({"models": None}, "models=None"),
+        ({"name": None}, "name=None"),
+        ({"related": {"strong": 2, "weak": 0.7}}, "related.strong=2"),  # and not that the two are too much
+        ({"score": {"minimum": 11}}, "score.minimum=11"),
+        ({"turns": 3}, "turns=3"),
+        ({"prompts": "nowhere"}, "prompts: 'nowhere'"),
+    ],
+)
+def test_no_mistake_hides_another(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    """Catches mistakes of several fields, and of templates, that show only when those of single fields have been mended."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "score.jinja").write_text("{{ one }}{{ two }}{% include 'broken.jinja' %}{% include 'none.jinja' %}")
+    (tmp_path / "own" / "broken.jinja").write_text("{{")
+    own = {"code": WORLD | {"meta_topics": 2, "prompts": str(tmp_path / "own")}, "math": WORLD | {"instructions": 0}}
+    others = [
+        "domains.math.instructions=0: ",
+        "domains.code.sub_topics: 1 cannot fill meta_topics=2",
+        "steps.turns.model: 'x' is not one of ",
+        *(f"prompts.score: {tmp_path}/own/score.jinja: it gets no '{name}'" for name in ("one", "two")),
+        f"prompts.score: {tmp_path}/own/score.jinja: there is no template 'none.jinja'",
+        f"prompts.score: {tmp_path}/own/broken.jinja: line 1: ",
+    ]
+    if "models" in changes and changes["models"] is None:
+        others.remove("steps.turns.model: 'x' is not one of ")  # nobody knows
+    lines = mistakes(tmp_path, **{"domains": own, "steps": {"turns": {"model": "x"}}} | changes)
+    expected = {f"{len(others) + 1} mistakes", *others, told}
+    assert len(lines) == len(expected) and all(any(line.startswith(start) for line in lines) for start in expected), lines
+
+
+def test_all_unknown_rules_are_told(tmp_path: Path) -> None:
+    """Catches the second misspelt rule of a domain, found only when the first is mended."""
+    (line,) = mistakes(tmp_path, domains={"code": WORLD | {"rules": {"names": ["refusl", "loop", "lop"]}}})
+    assert "'refusl'" in line and "'lop'" in line and "'loop' is not" not in line
 
 
 @pytest.mark.parametrize(
@@ -115,7 +155,14 @@ def test_identity(tmp_path: Path) -> None:
     """Catches a recipe that can be changed so that half of its data comes of other prompts, or that cannot get more budget."""
     own = domains(2, 4, 20)
     recipe = make_recipe(tmp_path / "out")
-    same = [{"budget": 3}, {"concurrency": 1}, {"max_rounds": 3}, {"domains": domains(3, 9, 99)}, {"engine": "ray"}]
+    priced = {"writer": {"endpoints": [{"base_url": "http://localhost/v1", "model": "fake", "price_output": 1}]}}
+    same = [
+        {"budget": 3, "models": priced},
+        {"concurrency": 1},
+        {"max_rounds": 3},
+        {"domains": domains(3, 9, 99)},
+        {"engine": "ray"},
+    ]
     other = [{"seed": 1}, {"name": "x"}, {"complicated": 0.5}, {"steps": {"responses": {"temperature": 0}}}, {"per_request": 5}]
     own["code"]["traits"] = {"language": {"Rust": 1}}
     (tmp_path / "own").mkdir()

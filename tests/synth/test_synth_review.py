@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from synth_world import make_recipe, run, tables
+from typer.testing import CliRunner
 
+from ultrafuser.cli import app
 from ultrafuser.endpoints.store import AnswerStore
 from ultrafuser.errors import UserError
 from ultrafuser.synth.edit import edited, from_sheet, to_sheet
@@ -61,6 +63,27 @@ def test_everything_is_shown_once(store: Path) -> None:
     assert text.count("main topic text/") == 2 and text.count("sub-topic text/") == 4 and text.count("conversation text/") == 8
     assert text.index("main topic text/000") < text.index("sub-topic text/000/000") < text.index("main topic text/001")
     assert drive(store, "a " * 100, samples=2) == ({}, "")
+
+
+def test_other_commands_while_a_review_is_open(tmp_path: Path) -> None:
+    """Catches a traceback, or a line that does not say why, from what needs the store too; what only reads goes on."""
+    recipe = make_recipe(tmp_path / "out", domains=DOMAIN)
+    run(recipe)
+    typed = {"run": ["synth", str(tmp_path / "out.yaml")], "review": ["synth", "review", str(tmp_path / "out")]}
+    results = {}
+
+    class Looking(Lines):
+        def key(self) -> str:
+            for name, args in (typed | {"dry run": [*typed["run"], "--dry-run"]}).items():
+                results[name] = CliRunner().invoke(app, args)
+            return "q"
+
+    console = Console(file=io.StringIO())
+    review(recipe.store, Looking(io.StringIO(), console), console)
+    for name in typed:
+        assert results[name].exit_code == 2 and results[name].stderr.count("\n") == 1, results[name].output
+        assert results[name].stderr.startswith(f"error: {recipe.store}: is in use by another process; wait for it")
+    assert results["dry run"].exit_code == 0
 
 
 def test_skipping_and_quitting_decide_nothing(store: Path) -> None:

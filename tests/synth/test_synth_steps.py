@@ -17,8 +17,13 @@ from ultrafuser.endpoints.store import AnswerStore
 from ultrafuser.errors import UserError
 from ultrafuser.synth.ask import read_list, read_text
 from ultrafuser.synth.pipeline import synthesise
+from ultrafuser.synth.prompts import VARIABLES, Prompts
 from ultrafuser.synth.record import Item
 from ultrafuser.synth.state import State
+from ultrafuser.synth.steps import complicate, instructions, score, topics, turns
+
+SCHEMAS = {"meta_topics": topics, "sub_topics": topics, "complicate": complicate, "score": score, "user_turn": turns}
+SCHEMAS |= dict.fromkeys(("instructions", "related_strong", "related_weak"), instructions)
 
 
 def answer(text: str) -> ChatAnswer:
@@ -56,12 +61,13 @@ def test_no_lists(text: str) -> None:
             r'{"instruction": "Is $\frac{1}{2} \times x \neq \sqrt{3}$?\nSay \"yes\"."}',
             'Is $\\frac{1}{2} \\times x \\neq \\sqrt{3}$?\nSay "yes".',
         ),
+        (r'Of \frac{1}{2}: {"reasoning": "$\frac{1}{2}$, so {2}.", "instruction": "Is it $2$?"}', "Is it $2$?"),
         ('{"instruction": "Explain:\n```python\nx = {}\n```"} Done.', "Explain:\n```python\nx = {}\n```"),
     ],
 )
 def test_texts(text: str, read: str) -> None:
     """Catches LaTeX that becomes tabs and form feeds, and a code fence inside a string that is taken for one around the JSON."""
-    assert read_text(answer(text), "instruction") == read
+    assert read_text(answer(text), complicate.SCHEMA, "instruction") == read
 
 
 @pytest.mark.parametrize(
@@ -70,7 +76,33 @@ def test_texts(text: str, read: str) -> None:
 def test_no_texts(text: str) -> None:
     """Catches half an instruction that is taken for a whole one."""
     with pytest.raises(ValueError):
-        read_text(answer(text), "instruction")
+        read_text(answer(text), complicate.SCHEMA, "instruction")
+
+
+@pytest.mark.parametrize("template", sorted(SCHEMAS))
+def test_prompts_ask_for_what_the_schema_has_room_for(tmp_path: Path, template: str) -> None:
+    """Catches a prompt that asks for thoughts, or anything else, that structured output would not let through."""
+    prompts, schema = Prompts(make_recipe(tmp_path / "out")), SCHEMAS[template].SCHEMA
+    for domain in ("text", "code", "math"):
+        *_, form = prompts.render(template, domain, **VARIABLES[template]).splitlines()
+        asked = json.loads(form)
+        while schema["properties"].keys() & {"topics", "instructions"}:
+            (name,) = schema["properties"]
+            schema = schema["properties"][name]["items"]
+        (asked,) = next(iter(asked.values())) if isinstance(next(iter(asked.values())), list) else [asked]
+        assert list(asked) == list(schema["properties"]) == schema["required"]
+        text = prompts.render(template, domain, **VARIABLES[template])
+        assert ("worked out" in text or "step by step" in text) == ("reasoning" in asked)
+
+
+def test_what_a_reply_must_have_is_asked_for(tmp_path: Path) -> None:
+    """Catches messages of the simulated user whose reply cannot have the one final answer that the domain's rules demand."""
+    recipe = make_recipe(tmp_path / "out")
+    prompts = Prompts(recipe)
+    for domain, settings in recipe.domains.items():
+        for template in ("instructions", "related_strong", "related_weak", "complicate", "user_turn"):
+            text = prompts.render(template, domain, **VARIABLES[template])
+            assert ("exactly one correct final answer" in text) == ("final_answer" in settings.rules.names), (domain, template)
 
 
 class Tampered(Writer):

@@ -129,18 +129,18 @@ def read_list(answer: ChatAnswer, name: str) -> list[Any]:
     return entries
 
 
-def read_text(answer: ChatAnswer, name: str) -> str:
-    """The text of ``{name: ".."}``. Raises `ValueError` if there is none, or only the beginning of one."""
-    if not (text := text_of(read_object(answer, name).get(name))):
+def read_text(answer: ChatAnswer, schema: Schema, name: str) -> str:
+    """The text ``name`` of an object of that schema. Raises `ValueError` if there is none, or only the beginning of one."""
+    if not (text := text_of(read_object(answer, schema).get(name))):
         raise ValueError(f"no {name}")
     return text
 
 
-def read_object(answer: ChatAnswer, first: str) -> dict[str, Any]:
-    """The object whose ``first`` key that is. Raises `ValueError` if there is none, or only the beginning of one."""
-    value, whole = _json(answer, first)
+def read_object(answer: ChatAnswer, schema: Schema) -> dict[str, Any]:
+    """The object of that schema, which may begin with any of its keys. Raises `ValueError` as `read_text` does."""
+    value, whole = _json(answer, *schema["properties"])
     if not whole or not isinstance(value, dict):
-        raise ValueError(f"no {first}")
+        raise ValueError(f"no object of {' and '.join(schema['properties'])}")
     return value
 
 
@@ -149,10 +149,10 @@ def text_of(value: Any) -> str:
     return _MISREAD.sub(lambda match: f"\\{_LETTERS[match[0]]}", value).strip() if isinstance(value, str) else ""
 
 
-def _json(answer: ChatAnswer, name: str) -> tuple[Any, bool]:
+def _json(answer: ChatAnswer, *keys: str) -> tuple[Any, bool]:
     """The JSON in an answer, whatever stands around it, and whether it is whole: not cut off, in no need of repair."""
     text = _ESCAPE.sub(lambda match: match[0] if match[1] else r"\\", answer.text)
-    start = re.search(rf'{{\s*"{name}"\s*:', text) or re.search(r"[{\[]", text)
+    start = re.search(rf'{{\s*"(?:{"|".join(keys)})"\s*:', text) or re.search(r"[{\[]", text)
     text = text[start.start() :] if start else text
     try:
         return json.JSONDecoder(strict=False).raw_decode(text)[0], True

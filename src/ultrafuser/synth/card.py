@@ -9,7 +9,7 @@ import yaml
 
 from ultrafuser.endpoints.store import Totals
 from ultrafuser.synth.quality.rules import INSTRUCTION_RULES, RESPONSE_RULES
-from ultrafuser.synth.statistics import DomainStatistics, Statistics
+from ultrafuser.synth.statistics import DomainStatistics, Statistics, usd
 
 if TYPE_CHECKING:
     from ultrafuser.synth.recipe import Check, SynthRecipe
@@ -98,9 +98,9 @@ def _costs(statistics: Statistics, totals: Mapping[str, Totals]) -> str:
     for step, sums in totals.items():
         models = ", ".join(sorted(statistics.models.get(step, ()))) or "–"
         counts = (sums.answers, sums.prompt_tokens, sums.completion_tokens)
-        rows.append([step, *(f"{count:,}" for count in counts), f"{sums.cost:,.2f}", models])
+        rows.append([step, *(f"{count:,}" for count in counts), usd(sums.cost), models])
     rows.append(["all", *_sums(totals, ("answers", "prompt_tokens", "completion_tokens"))])
-    rows[-1] += [f"{sum(sums.cost for sums in totals.values()):,.2f}", ""]
+    rows[-1] += [usd(sum(sums.cost for sums in totals.values())), ""]
     return table(rows)
 
 

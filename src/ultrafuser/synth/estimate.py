@@ -1,7 +1,8 @@
 """What a recipe will ask for, in requests, tokens, US dollars and time, before anything is asked (``--dry-run``).
 
 Requests follow from the counts, with an allowance for what is dropped and written anew. Tokens and seconds per request are the
-averages of the store where a step has answers there, else those of the rendered prompts and of answers of usual length.
+averages of the store where a step has answers there, else those of the rendered prompts and of answers of usual length. What
+a model without prices costs is not known, and not counted as nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from ultrafuser.synth.prompts import VARIABLES, Prompts
 from ultrafuser.synth.recipe import Domain, SynthRecipe
 
 DROPPED = 0.1  # of instructions are assumed to be dropped
-TOKENS = {"topic": 60, "instruction": 90, "rewritten": 130, "response": 420, "message": 40, "score": 40}  # of usual length
+# Of usual length, by what we have seen and guess.
+TOKENS = {"topic": 60, "reasoning": 50, "instruction": 90, "rewritten": 130, "response": 420, "message": 40, "score": 200}
 CHARACTERS_PER_TOKEN = 4
 TOKENS_PER_SECOND = 40  # of one answer, after a second of waiting for it to begin
 ENOUGH = 20  # answers in the store for their average to count
@@ -34,14 +36,17 @@ class Usage:
 
 @dataclass(frozen=True)
 class Row:
-    """One step of the estimate. ``requests`` in all, of which ``answered`` are; tokens, cost and time are those of the rest."""
+    """One step of the estimate. ``requests`` in all, of which ``answered`` are; tokens, cost and time are those of the rest.
+
+    ``cost`` is in USD; None where no prices are given. Of all steps together it is that of the steps where there are.
+    """
 
     step: str
     requests: int
     answered: int = 0
     prompt_tokens: float = 0.0
     answer_tokens: float = 0.0
-    cost: float = 0.0  # USD
+    cost: float | None = 0.0
     seconds: float = 0.0
 
 
@@ -57,8 +62,9 @@ def estimate(recipe: SynthRecipe, store: AnswerStore | None = None, *, done: boo
         usage = measured.get(step) or _assumed(recipe, step)
         answered = totals[step].answers if step in totals else 0
         rows.append(_row(recipe, Row(step, answered if done else max(count, answered), answered), usage))
-    columns = {name: sum(getattr(row, name) for row in rows) for name in Row.__annotations__ if name != "step"}
-    return [*rows, Row("all", **columns)]
+    sums = {name: sum(getattr(row, name) for row in rows) for name in Row.__annotations__ if name not in ("step", "cost")}
+    costs = [row.cost for row in rows if row.cost is not None]
+    return [*rows, Row("all", **sums, cost=sum(costs) if costs else None)]
 
 
 def requests(recipe: SynthRecipe) -> dict[str, int]:
@@ -96,13 +102,14 @@ def _instruction_requests(recipe: SynthRecipe, domain: Domain) -> int:
 
 def _row(recipe: SynthRecipe, row: Row, usage: Usage) -> Row:
     left = row.requests - row.answered
-    model = recipe.models[recipe.asked(row.step)[0]]
+    name, _ = recipe.asked(row.step)
+    model = recipe.models[name]
     at_once = min(recipe.concurrency, sum(endpoint.max_concurrency for endpoint in model.endpoints), max(left, 1))
     return replace(
         row,
         prompt_tokens=left * usage.prompt,
         answer_tokens=left * usage.answer,
-        cost=left * _price(model, usage),
+        cost=None if name in recipe.unpriced else left * _price(model, usage),
         seconds=left * usage.seconds / at_once,
     )
 
@@ -134,11 +141,11 @@ def _assumptions(recipe: SynthRecipe) -> Iterator[tuple[str, tuple[str, float, f
     """Per step: its template, tokens of the prompt beside the template's, tokens of the answer."""
     half, instruction = recipe.topics_per_request / 2, TOKENS["instruction"]
     shown = (recipe.per_request + recipe.shown + recipe.related.examples) * instruction / 2
-    conversation = instruction + TOKENS["response"]
+    written, conversation = TOKENS["reasoning"] + instruction, instruction + TOKENS["response"]
     yield "meta_topics", ("meta_topics", half * 5, half * TOKENS["topic"])
     yield "sub_topics", ("sub_topics", half * 5, half * TOKENS["topic"])
-    yield "instructions", ("related_strong", shown, recipe.per_request * instruction * 0.8)  # not all requests are full
-    yield "complicate", ("complicate", instruction, TOKENS["rewritten"])
+    yield "instructions", ("related_strong", shown, recipe.per_request * written * 0.8)  # not all requests are full
+    yield "complicate", ("complicate", instruction, TOKENS["reasoning"] + TOKENS["rewritten"])
     yield "responses", ("response", instruction + recipe.turns.share * recipe.turns.number * conversation / 2, TOKENS["response"])
     yield "check", ("response", instruction, TOKENS["response"])
     yield "score", ("score", conversation, TOKENS["score"])

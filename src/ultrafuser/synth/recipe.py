@@ -27,6 +27,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weights = Annotated[dict[str, Rate], Field(min_length=1)]
 CONTENT_FREE = {"description", "output", "budget", "concurrency", "engine", "actors", "max_rounds"}
 COUNTS = {"meta_topics", "sub_topics", "instructions"}
+PRICES = {"price_input", "price_output"}
 
 
 class Ask(Section):
@@ -142,6 +143,9 @@ class SynthRecipe(WholeRecipe):
         from ultrafuser.synth.prompts import template_mistakes
 
         yield from self._count_contradictions()
+        if self.budget and self.unpriced:
+            free = "price_input and price_output of all their endpoints (0: costs nothing)"
+            yield "budget", f"{self.budget:g} cannot be kept: nothing is counted for {', '.join(self.unpriced)}; give {free}"
         for step, ask in self.steps:
             if ask.model and ask.model not in self.models:
                 yield f"steps.{step}.model", _not_one_of(ask.model, self.models)
@@ -149,10 +153,10 @@ class SynthRecipe(WholeRecipe):
             if name not in TEST_SETS:
                 yield f"decontaminate.test_sets.{place}", _not_one_of(name, TEST_SETS)
         folders = {"prompts": self.prompts} | {f"domains.{name}.prompts": domain.prompts for name, domain in self.domains.items()}
-        missing = {key: folder for key, folder in folders.items() if folder and not Path(folder).expanduser().is_dir()}
-        yield from ((key, f"'{folder}': no such directory") for key, folder in missing.items())
-        if not missing:
-            yield from template_mistakes(self)
+        for key, folder in folders.items():
+            if folder and not Path(folder).expanduser().is_dir():
+                yield key, f"'{folder}': no such directory"
+        yield from template_mistakes(self)
 
     def _count_contradictions(self) -> Iterator[tuple[str, str]]:
         if (related := self.related.strong + self.related.weak) >= 1:
@@ -167,6 +171,13 @@ class SynthRecipe(WholeRecipe):
     def store(self) -> Path:
         """The file of the answers and of all that is made from them."""
         return Path(self.output).expanduser() / "answers.sqlite"
+
+    @property
+    def unpriced(self) -> list[str]:
+        """The models with an endpoint of which the recipe gives no price, of those that steps ask."""
+        asked = dict.fromkeys(ask.model or next(iter(self.models)) for _, ask in self.steps)
+        known = {name: self.models[name].endpoints for name in asked if name in self.models}
+        return [name for name, endpoints in known.items() if any(one.model_fields_set.isdisjoint(PRICES) for one in endpoints)]
 
     def asked(self, step: str) -> tuple[str, dict[str, Any]]:
         """The name of the model of a step, and the sampling that it is asked with."""

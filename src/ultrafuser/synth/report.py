@@ -20,7 +20,7 @@ from ultrafuser.synth.findings import Findings, gather, histogram, median
 from ultrafuser.synth.map import Embeddings, map_texts
 from ultrafuser.synth.record import Item
 from ultrafuser.synth.state import State
-from ultrafuser.synth.statistics import WORDS, Measure
+from ultrafuser.synth.statistics import WORDS, Measure, usd
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAPPED = 4000  # instructions on the map
@@ -76,6 +76,7 @@ def render_report(store: AnswerStore, options: ReportOptions = ReportOptions()) 
         medians={what: {name: median(own) for name, own in lengths.items()} for what, lengths in findings.lengths.items()},
         totals=store.totals(),
         spent=store.spent(),
+        usd=usd,
         decided=Counter((decision.subject, decision.action) for decision in decisions),
         decisions=[decision for decision in decisions if decision.note],
         summary=_summary(findings),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ultrafuser import hub
 from ultrafuser.errors import UserError
 from ultrafuser.synth.export import origins
 from ultrafuser.synth.quality.language import language_of
@@ -30,6 +31,11 @@ class Measure:
 WORDS = Measure("words", lambda text: len(text.split()))
 
 
+def usd(cost: float) -> str:
+    """A cost for a table; where nothing was charged, mostly since the recipe gives no prices, a dash."""
+    return f"{cost:,.2f}" if cost else "–"
+
+
 def tokens_of(tokenizer: str) -> Measure:
     """Tokens of a tokenizer: a ``tokenizer.json``, a directory with one, or a hub id. Raises `UserError` if there is none."""
     from tokenizers import Tokenizer
@@ -37,9 +43,13 @@ def tokens_of(tokenizer: str) -> Measure:
     path = Path(tokenizer).expanduser()
     file = path / "tokenizer.json" if path.is_dir() else path
     try:
-        loaded = Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(tokenizer)
+        if file.is_file():
+            loaded = Tokenizer.from_file(str(file))
+        else:
+            repository, revision = hub.split_revision(tokenizer)
+            loaded = Tokenizer.from_pretrained(repository, revision or "main")
     except Exception as error:  # the library raises bare exceptions
-        raise UserError(f"{tokenizer}: no tokenizer could be loaded ({next(iter(str(error).splitlines()), error)})") from None
+        raise UserError(f"{tokenizer}: no tokenizer could be loaded ({hub.reason(error)})") from None
     return Measure(f"tokens of {tokenizer}", lambda text: len(loaded.encode(text, add_special_tokens=False).ids))
 
 

@@ -2,8 +2,9 @@
 
 A template is looked for in this order: the domain's own directory (``domains.NAME.prompts``), the recipe's (``prompts``), there
 first in a folder named as the domain, then here in the same way. So a recipe overrides one file, for one domain or for all, and a
-new domain brings what is different about it: usually ``good_instruction``, ``good_response`` and ``more_complex``, which the
-others include. Templates run in Jinja's sandbox; a variable that they do not get is a mistake, found before anything is asked.
+new domain brings what is different about it: usually ``good_instruction``, ``good_message``, ``good_response`` and
+``more_complex``, which the others include. Templates run in Jinja's sandbox; a variable that they do not get is a mistake, found
+before anything is asked.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ultrafuser.synth.recipe import SynthRecipe
 
 HERE = Path(__file__).parent
+UNUSABLE = (TemplateError, TypeError, ValueError)  # the others are what a template's own arithmetic raises, and not UTF-8
 LAYOUT: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
 _TOPIC = Topic("domain/000/000", "Binary search", "It finds things fast.", "Looking up a word in a dictionary.")
 _SUBJECT: dict[str, Any] = {"meta_topic": "Algorithms", "topic": _TOPIC}
@@ -98,40 +100,49 @@ def _read(text: str, path: str) -> Source:
 
 
 def template_mistakes(recipe: SynthRecipe) -> Iterator[tuple[str, str]]:
-    """Yield ``(key, mistake)``, once per file, for templates that cannot be read or want what they do not get."""
-    prompts, told = Prompts(recipe), set()
+    """Yield ``(key, mistake)``, each once, for templates that cannot be read or want what they do not get."""
+    prompts, told = Prompts(recipe), set[str]()
     for domain in recipe.domains:
         for name, values in VARIABLES.items():
-            for text, path in _mistakes(prompts, name, domain, values):
-                if path not in told:
-                    yield f"prompts.{name}", f"{path}: {text}"
-                told.add(path)
+            found = [*_mistakes(prompts, name, domain, values)]
+            yield from ((f"prompts.{name}", f"{path}: {text}") for text, path in found if path not in told)
+            told |= {path for _, path in found}
 
 
 def _mistakes(prompts: Prompts, name: str, domain: str, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield ``(mistake, file)`` of one template for one domain."""
-    path = f"{name}.jinja"
+    """Yield ``(mistake, file)`` of one template and all that it includes, for one domain."""
+    if wrong := [*_mistakes_in_files(prompts, name, domain)]:
+        yield from wrong
+        return
+    nothing_yet = {key: [] if key in ("have", "others") else value for key, value in values.items()}
     try:
-        path = prompts.file(path, domain).path
-        if wrong := list(_unknown_variables(prompts, name, domain)):
-            yield from wrong
-            return
-        prompts.render(name, domain, **values)
-        prompts.render(name, domain, **{key: [] if key in ("have", "others") else value for key, value in values.items()})
-    except TemplateSyntaxError as error:
-        yield f"line {error.lineno}: {error.message}", error.filename or path
-    except TemplateNotFound as error:
-        yield f"there is no template '{error.name}' to include", path
-    except (TemplateError, TypeError, ValueError) as error:  # what a template's own arithmetic raises
-        yield f"{error}", path
+        for variables in (values, nothing_yet):
+            prompts.render(name, domain, **variables)
+    except UNUSABLE as error:
+        yield f"{error}", prompts.file(f"{name}.jinja", domain).path
 
 
-def _unknown_variables(prompts: Prompts, name: str, domain: str) -> Iterator[tuple[str, str]]:
+def _mistakes_in_files(prompts: Prompts, name: str, domain: str) -> Iterator[tuple[str, str]]:
+    """Those that show without rendering: of every file, whatever is wrong with the others."""
     known = sorted({"domain", "description", *VARIABLES[name]})
-    for source in prompts.sources(name, domain).values():
-        for variable in source.variables:
-            if variable not in known:
-                yield f"it gets no '{variable}'{did_you_mean(variable, known)} (but {', '.join(known)})", source.path
+    waiting = {f"{name}.jinja": f"{name}.jinja"}  # file -> who includes it
+    seen = set[str]()
+    while waiting:
+        file, includer = waiting.popitem()
+        seen.add(file)
+        try:
+            source = prompts.file(file, domain)
+        except TemplateSyntaxError as error:
+            yield f"line {error.lineno}: {error.message}", error.filename or file
+        except TemplateNotFound:
+            yield f"there is no template '{file}' to include", includer
+        except UNUSABLE as error:
+            yield f"{error}", file
+        else:
+            waiting |= {one: source.path for one in source.includes if one not in seen}
+            for variable in source.variables:
+                if variable not in known:
+                    yield f"it gets no '{variable}'{did_you_mean(variable, known)} (but {', '.join(known)})", source.path
 
 
 def _folders(recipe: SynthRecipe, domain: str) -> list[Path]:

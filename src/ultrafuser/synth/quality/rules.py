@@ -64,9 +64,9 @@ GENERAL = tuple(name for name in NAMES if name not in ("code_parses", "final_ans
 
 
 def _known(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        if name not in NAMES:
-            raise ValueError(f"rule '{name}' is not one of {', '.join(NAMES)}{did_you_mean(name, NAMES)}")
+    unknown = [f"rule '{name}' is not known{did_you_mean(name, NAMES)}" for name in names if name not in NAMES]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)} (known: {', '.join(NAMES)})")
     return names
 
 

@@ -1,17 +1,10 @@
-"""A model's grade of a conversation, from 1 to 10: its form and how it is read. The prompt is ``score.jinja``."""
+"""A model's grade of a conversation, from 1 to 10: how it is read. The prompt is ``score.jinja``, the form `steps.score`'s."""
 
 from __future__ import annotations
 
 from typing import Any
 
 LOWEST, HIGHEST = 1, 10
-# The reason comes first, so that the model thinks before it grades.
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {"reason": {"type": "string"}, "score": {"type": "integer"}},
-    "required": ["reason", "score"],
-    "additionalProperties": False,
-}
 
 
 def read_score(value: Any) -> tuple[int, str]:

@@ -8,7 +8,7 @@ from ultrafuser.synth.ask import ask, question, read_text, record_schema
 from ultrafuser.synth.context import Context
 from ultrafuser.synth.record import Item
 
-SCHEMA = record_schema(instruction="string")
+SCHEMA = record_schema(reasoning="string", instruction="string")
 
 
 def complicate(context: Context, items: list[Item]) -> None:
@@ -18,7 +18,7 @@ def complicate(context: Context, items: list[Item]) -> None:
         question(context, step, step, item.domain, (item.id,), schema=SCHEMA, instruction=item.instruction, **lineage(item))
         for item in items
     ]
-    for item, reply in zip(items, ask(context, questions, partial(read_text, name="instruction")), strict=True):
+    for item, reply in zip(items, ask(context, questions, partial(read_text, schema=SCHEMA, name="instruction")), strict=True):
         item.provenance["complicate"] = reply.provenance
         if reply.content is None:
             item.drop(f"no answer: {reply.problem}")

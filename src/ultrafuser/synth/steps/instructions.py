@@ -19,7 +19,7 @@ from ultrafuser.synth.plan import mixture, number, pick, shares, spread
 from ultrafuser.synth.record import Item, Kind, Topic
 from ultrafuser.synth.steps.flow import advance
 
-SCHEMA = list_schema("instructions", line="integer", instruction="string")
+SCHEMA = list_schema("instructions", line="integer", reasoning="string", instruction="string")
 TEMPLATES: dict[Kind, str] = {"seed": "instructions", "strong": "related_strong", "weak": "related_weak"}
 FIRST_REQUESTS = 2  # for seeds of a sub-topic in the first round, then twice as many each; for related ones, per seed there is
 LONGEST_SHOWN = 300  # characters of an instruction that a request shows as already there

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ultrafuser.endpoints.request import ChatAnswer
-from ultrafuser.synth.ask import ask, question, read_object
+from ultrafuser.synth.ask import ask, question, read_object, record_schema
 from ultrafuser.synth.context import Context
-from ultrafuser.synth.quality.scoring import SCHEMA, read_score, score_problem
+from ultrafuser.synth.quality.scoring import read_score, score_problem
 from ultrafuser.synth.record import Item
+
+SCHEMA = record_schema(reasoning="string", reason="string", score="integer")  # a model thinks before it grades, or not at all
 
 
 def score(context: Context, items: list[Item]) -> None:
@@ -30,4 +32,4 @@ def score(context: Context, items: list[Item]) -> None:
 
 
 def _read(answer: ChatAnswer) -> tuple[int, str]:
-    return read_score(read_object(answer, "reason"))
+    return read_score(read_object(answer, SCHEMA))

@@ -32,7 +32,7 @@ def _speak(context: Context, turn: int, items: list[Item]) -> list[Item]:
         question(context, "turns", "user_turn", item.domain, (item.id, turn), schema=SCHEMA, turns=item.turns, **lineage(item))
         for item in items
     ]
-    for item, reply in zip(items, ask(context, questions, partial(read_text, name="message")), strict=True):
+    for item, reply in zip(items, ask(context, questions, partial(read_text, schema=SCHEMA, name="message")), strict=True):
         item.provenance["turns"].append(reply.provenance)
         problem = reply.problem or _message_problem(context, item, reply.content or "")
         if problem:
