@@ -8,12 +8,21 @@ is shown against N separate models in test_modeling.py.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 import torch
-from transformers import LlamaConfig, StaticCache, StoppingCriteria, StoppingCriteriaList, pipeline
+from transformers import (
+    LlamaConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    StaticCache,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    pipeline,
+)
 from transformers.utils import is_hqq_available, is_optimum_quanto_available
 
 from reference import END, VOCAB, Templates, fuse_by_hand, tiny_llama
@@ -299,6 +308,22 @@ def test_cache_implementations(case, cache):
     assert torch.equal(case.generate(max_new_tokens=8, **options), case.generate(max_new_tokens=8))
 
 
+def test_steps_look_alike_to_a_compiler(case):
+    """With a static cache all steps differ in values only: strides that grew with the text made every step compile anew."""
+    model, seen = copy.deepcopy(case.model), []
+    forward = model.forward
+
+    @functools.wraps(forward)
+    def spy(**inputs):
+        tensors = inputs | (inputs["attention_mask"] if isinstance(inputs["attention_mask"], dict) else {})
+        seen.append({name: (t.shape, t.stride()) for name, t in tensors.items() if torch.is_tensor(t)})
+        return forward(**inputs)
+
+    model.forward = spy
+    Case(model, case.rows).generate(max_new_tokens=5, cache_implementation="static", disable_compile=True)
+    assert len(seen) == 5 and all(step == seen[1] for step in seen[2:])
+
+
 def test_roomy_static_cache_of_the_users_own(case):
     """A static cache longer than needed, and used again after a reset."""
     cache = StaticCache(config=case.model.config, max_cache_len=64)
@@ -334,34 +359,60 @@ def test_cropped_cache(case):
     torch.testing.assert_close(again, model(ids).logits[:, -5:], atol=1e-5, rtol=1e-4)
 
 
-def test_chunked_prefill(alike, unlike):
-    """A prompt read in pieces gives the same answer; unlike templates refuse, for slots are known by the full ids."""
-    assert torch.equal(alike.generate(max_new_tokens=6, prefill_chunk_size=4), alike.generate(max_new_tokens=6))
-    with pytest.raises(ValueError, match="chunked prefill"):
-        unlike.generate(max_new_tokens=2, prefill_chunk_size=4)
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_chunked_prefill(case, chunk):
+    """A prompt read in pieces gives the same answer, also where a piece ends among hidden slots."""
+    assert torch.equal(case.generate(max_new_tokens=6, prefill_chunk_size=chunk), case.generate(max_new_tokens=6))
+
+
+def test_ids_that_are_missing_are_refused(unlike):
+    """Going on from a cache with the new tokens alone cannot be right where slots were hidden: an error, not a guess."""
+    first = unlike.generate(unlike.one, max_new_tokens=2, return_dict_in_generate=True)
+    options = {"attention_mask": torch.ones_like(first.sequences), "past_key_values": first.past_key_values}
+    with pytest.raises(ValueError, match="ids of all"):
+        unlike.model.generate(first.sequences[:, -1:], max_new_tokens=2, **options)
 
 
 # Ways to give the prompt
 
 
 @pytest.mark.parametrize("beams", [1, 2])
-def test_prompt_as_embeddings(alike, beams):
-    """inputs_embeds with or without ids answers as the ids do; other embeddings answer otherwise."""
-    options = FREE | {"max_new_tokens": 6, "num_beams": beams, "attention_mask": alike.mask}
-    expected = alike.generate(max_new_tokens=6, num_beams=beams)
-    embeds = alike.model.get_input_embeddings()(alike.ids)
-    width = alike.ids.shape[1]
-    assert torch.equal(alike.model.generate(alike.ids, inputs_embeds=embeds, **options), expected)
-    assert torch.equal(alike.model.generate(inputs_embeds=embeds, **options), expected[:, width:])
+def test_prompt_as_embeddings(case, beams):
+    """inputs_embeds with or without ids answers as the ids do, slots included; other embeddings answer otherwise."""
+    options = FREE | {"max_new_tokens": 6, "num_beams": beams, "attention_mask": case.mask}
+    expected = case.generate(max_new_tokens=6, num_beams=beams)
+    embeds = case.model.get_input_embeddings()(case.ids)
+    width = case.ids.shape[1]
+    assert torch.equal(case.model.generate(case.ids, inputs_embeds=embeds, **options), expected)
+    assert torch.equal(case.model.generate(inputs_embeds=embeds, **options), expected[:, width:])
     static = {"cache_implementation": "static", "disable_compile": True}
-    assert torch.equal(alike.model.generate(inputs_embeds=embeds, **options, **static), expected[:, width:])
-    assert not torch.equal(alike.model.generate(inputs_embeds=torch.randn_like(embeds), **options), expected[:, width:])
+    assert torch.equal(case.model.generate(inputs_embeds=embeds, **options, **static), expected[:, width:])
+    assert not torch.equal(case.model.generate(inputs_embeds=torch.randn_like(embeds), **options), expected[:, width:])
 
 
-def test_embeddings_are_refused_where_slots_are_hidden(unlike):
-    """Slots cannot be told from embeddings: an error, never a silently wrong answer."""
-    with pytest.raises(ValueError, match="input_ids"):
-        unlike.model.generate(inputs_embeds=unlike.model.get_input_embeddings()(unlike.ids), max_new_tokens=2)
+@torch.no_grad()
+def test_embeddings_of_slots_and_of_nothing(unlike):
+    """A hidden slot is known by its embedding, at every place; an embedding that is no token's is seen by all specialists."""
+    embed = unlike.model.get_input_embeddings()
+    got = unlike.model(inputs_embeds=embed(unlike.ids), attention_mask=unlike.mask).logits
+    torch.testing.assert_close(got, unlike.model(unlike.ids, attention_mask=unlike.mask).logits)
+    soft = torch.randn(1, 3, unlike.model.config.hidden_size)
+    prompt = torch.cat([soft, embed(unlike.one)], dim=1)  # a soft prompt, as prompt tuning puts it first
+    visible = torch.cat([torch.ones(3, 1, 3, dtype=torch.bool), unlike.model.model.visibility(unlike.one, None)], dim=-1)
+    got = unlike.model(inputs_embeds=prompt).logits
+    torch.testing.assert_close(got, unlike.model(inputs_embeds=prompt, attention_mask=visible).logits)
+    assert not torch.allclose(got[:, 3:], unlike.model(unlike.one).logits)
+
+
+def test_embeddings_with_a_window_in_a_static_cache():
+    """Windows make masks of their own for a static cache, also where the prompt came as embeddings."""
+    shape = {"vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 4}
+    windowed = MistralForCausalLM(MistralConfig(**shape, num_key_value_heads=2, sliding_window=4, initializer_range=0.15))
+    case = Case(fuse_by_hand([windowed.eval(), tiny_llama(1)]), rows_of("alike"))
+    embeds = case.model.get_input_embeddings()(case.ids)
+    static = {"cache_implementation": "static", "disable_compile": True, "max_new_tokens": 6, "attention_mask": case.mask}
+    expected = case.generate(max_new_tokens=6)[:, case.ids.shape[1] :]
+    assert torch.equal(case.model.generate(inputs_embeds=embeds, **FREE, **static), expected)
 
 
 @torch.no_grad()
@@ -432,6 +483,15 @@ def test_resized_vocabulary(case, tmp_path):
             label = torch.full_like(case.one, old + 1)
             expected = torch.nn.functional.cross_entropy(logits[0, :-1], label[0, 1:])
             torch.testing.assert_close(current(case.one, labels=label).loss, expected)
+
+
+def test_vocabulary_smaller_than_its_slots(unlike):
+    """A configuration cut to fewer ids than the shared tokens has no slots left to hide, and still makes a model."""
+    config = copy.deepcopy(unlike.model.config)
+    config.vocab_size = 4
+    model = UltraFuserForCausalLM(config)
+    assert not config.hides_slots and model.model.visible_table.shape == (4, 3) and model.model.visible_table.all()
+    assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 4)
 
 
 def _reloaded(model: UltraFuserForCausalLM, path) -> UltraFuserForCausalLM:

@@ -201,13 +201,11 @@ def _padded_gate_reference(fused, own, prompts):
 
 @torch.no_grad()
 def test_what_cannot_be_known_is_refused(unlike):
-    """A cache without visibility, embeddings without ids and one mask for all would be silently wrong."""
+    """A cache without visibility, one mask for all and packed sequences would be silently wrong."""
     ids = torch.tensor([UNLIKE.fused_ids(TURNS)])
     past = unlike(ids[:, :-1], use_cache=True).past_key_values
     with pytest.raises(ValueError, match="which cached tokens"):
         unlike(ids[:, -1:], past_key_values=past)
-    with pytest.raises(ValueError, match="input_ids"):
-        unlike(inputs_embeds=unlike.model.embed_tokens(ids))
     with pytest.raises(ValueError, match="mask per specialist"):
         unlike(ids, attention_mask=torch.ones(1, 1, ids.shape[1], ids.shape[1], dtype=torch.bool))
     with pytest.raises(ValueError, match="packed"):

@@ -100,9 +100,15 @@ class UltraFuserConfig(PreTrainedConfig):
         return [specialist_config(own) for own in self.specialists or []]
 
     @property
+    def hidden_slots(self) -> list[int]:
+        """Ids of the slot tokens that some specialist does not see."""
+        slots = range(self.slot_start or 0, self.vocab_size or 0)
+        return [slot for slot, row in zip(slots, self.slot_visibility or [], strict=False) if 0 in row]
+
+    @property
     def hides_slots(self) -> bool:
         """Is some slot token hidden from some specialist (do their templates differ)?"""
-        return any(0 in row for row in self.slot_visibility or [])
+        return bool(self.hidden_slots)
 
     @property
     def has_windows(self) -> bool:

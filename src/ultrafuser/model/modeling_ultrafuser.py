@@ -48,7 +48,6 @@ ROTARY = {
     "qwen2": qwen2.Qwen2RotaryEmbedding,
     "qwen3": qwen3.Qwen3RotaryEmbedding,
 }
-NEEDS_IDS = "a model fused with unlike templates needs input_ids, not inputs_embeds: slots are known by their ids"
 ATTENTIONS = [llama.LlamaAttention, mistral.MistralAttention, qwen2.Qwen2Attention, qwen3.Qwen3Attention]
 
 
@@ -172,9 +171,10 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
     def make_visible_table(self) -> torch.Tensor:
         """(V, N) bool: may specialist j see token v? False only at slot tokens that its template does not have."""
         table = torch.ones(self.config.vocab_size, len(self.widths), dtype=torch.bool)
+        slots = table[self.config.slot_start :]  # fewer than there are rows where the vocabulary was cut
         if self.config.slot_visibility:
-            first = self.config.slot_start
-            table[first : first + len(self.config.slot_visibility)] = torch.tensor(self.config.slot_visibility, dtype=torch.bool)
+            visible = torch.tensor(self.config.slot_visibility, dtype=torch.bool)[: len(slots)]
+            slots[: len(visible)] = visible
         return table
 
     @merge_with_config_defaults
@@ -196,7 +196,8 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
             input_ids: (B, T), slot tokens where templates differ.
             attention_mask: (B, S) shared; (N, B, S) one per specialist; or masks prepared by ``attention_masks``.
             position_ids: (B, T) shared, or (N, B, T) one per specialist.
-            inputs_embeds: (B, T, H) instead of ``input_ids``; only where no slot is hidden.
+            inputs_embeds: (B, T, H) instead of ``input_ids``. A hidden slot is known by its exact embedding; all others are
+                seen by all specialists.
 
         Raises:
             ValueError: what hidden slots need cannot be known from these arguments.
@@ -206,6 +207,8 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
         self._refuse_unservable(attention_mask)
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
+        elif self.config.hides_slots:
+            input_ids = self.slot_ids(inputs_embeds)
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         attention_mask, position_ids = self._place(input_ids, inputs_embeds, attention_mask, position_ids, past_key_values)
@@ -215,7 +218,7 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
             self._run_specialist(j, chunk, masks, position_ids[j] if position_ids.dim() == 3 else position_ids, **kwargs)
             for j, chunk in enumerate(inputs_embeds.split(self.widths, dim=-1))
         ]  # N x (B, T, H_j)
-        if self.config.hides_slots and input_ids is not None:
+        if self.config.hides_slots:
             states = self._carry_over_hidden(states, input_ids)
         weights = self.gate(states)  # (B, T, N)
         mixed = [(weights[..., j : j + 1] * state).to(state.dtype) for j, state in enumerate(states)]
@@ -242,6 +245,15 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
         return self.norms[j](hidden)
 
     # What each specialist sees, and where it stands
+
+    @torch.no_grad()
+    def slot_ids(self, embeds: torch.Tensor) -> torch.Tensor:
+        """(B, T) the ids of the hidden slots among embeddings (B, T, H), and 0 for all that is not exactly one of them."""
+        hidden = torch.tensor(self.config.hidden_slots, device=embeds.device)
+        ids = torch.zeros(embeds.shape[:2], dtype=torch.long, device=embeds.device)
+        for slot, row in zip(hidden, self.embed_tokens(hidden), strict=True):
+            ids = torch.where((embeds == row).all(dim=-1), slot, ids)
+        return ids
 
     def visibility(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """(N, B, S) bool: which of the tokens ``input_ids`` (B, S) each specialist attends to; ``attention_mask`` (B, S)."""
@@ -276,10 +288,6 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
         position_ids: torch.Tensor | None,
         cache: Cache | None,
     ) -> torch.Tensor:
-        if input_ids is None:
-            raise ValueError(
-                "a model fused with unlike templates needs input_ids, not inputs_embeds: slots are known by their ids"
-            )
         if cache is not None and cache.get_seq_length() > 0:
             raise ValueError(
                 "a model fused with unlike templates cannot tell from these tokens which cached tokens each specialist saw; "
@@ -449,30 +457,45 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, GenerationMixin):
     ) -> dict[str, Any]:
         """As the library's, with a mask and positions per specialist where their templates or windows differ.
 
-        Works from the full ``input_ids`` by table look-up and keeps no state, so beams and drafts need nothing special.
+        Works from the ids of all tokens so far by table look-up and keeps no state, so beams and drafts need nothing special.
         ``inputs_embeds`` is named because the library looks for it here before it takes embeddings for a prompt.
         """
+        prompt = kwargs.pop("whole_prompt", None)
         attention_mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
         inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
         static = cache is not None and cache.is_compileable
         if not self.config.hides_slots and not (static and self.config.has_windows):
             return inputs
-        tokens = inputs.get("input_ids")
-        if tokens is None:
-            raise ValueError(
-                "a model fused with unlike templates needs input_ids, not inputs_embeds: slots are known by their ids"
-            )
-        past = int(cache.get_seq_length()) if cache is not None else 0
+        tokens = inputs["input_ids"] if inputs.get("inputs_embeds") is None else inputs["inputs_embeds"]
+        batch, length = tokens.shape[:2]
         if self.config.hides_slots:
-            if input_ids.shape[1] != past + tokens.shape[1]:
-                raise ValueError("chunked prefill is not supported by a model fused with unlike templates")
-            attention_mask = self.model.visibility(input_ids, attention_mask)  # (N, B, S)
-            inputs["position_ids"] = positions(attention_mask)[..., -tokens.shape[1] :]
+            past = int(cache.get_seq_length()) if cache is not None else 0
+            ids = input_ids if prompt is None else prompt[:, : past + length]
+            ids = self._ids_so_far(ids, inputs_embeds, past + length)
+            attention_mask = self.model.visibility(ids, attention_mask)  # (N, B, S)
+            # a stride that grew with the text would have torch.compile compile every step anew
+            inputs["position_ids"] = positions(attention_mask)[..., -length:].contiguous()
         if static:
-            like = torch.empty((*tokens.shape, 0), dtype=self.dtype, device=tokens.device)
+            like = torch.empty((batch, length, 0), dtype=self.dtype, device=tokens.device)
             attention_mask = self.model.attention_masks(like, attention_mask, cache, None, skip=False)
         inputs["attention_mask"] = attention_mask
         return inputs
+
+    def _ids_so_far(self, ids: torch.Tensor, prompt_embeds: torch.Tensor | None, length: int) -> torch.Tensor:
+        """(B, length): ``ids``, after those of a prompt that was given as embeddings only."""
+        if prompt_embeds is not None and ids.shape[1] < length:
+            ids = torch.cat([self.model.slot_ids(prompt_embeds), ids], dim=1)
+        if ids.shape[1] != length:
+            raise ValueError(
+                f"a model fused with unlike templates needs the ids of all {length} tokens so far, not of the last {ids.shape[1]}"
+            )
+        return ids
+
+    def _prefill(
+        self, input_ids: torch.LongTensor, generation_config: Any, model_kwargs: dict[str, Any], *rest: Any, **more: Any
+    ) -> Any:
+        """As the library's, which reads a long prompt in chunks: the chunks before tell what each specialist sees, too."""
+        return super()._prefill(input_ids, generation_config, model_kwargs | {"whole_prompt": input_ids}, *rest, **more)
 
     def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
         """As the library's. Raises ValueError for models that a paged cache cannot serve, before anything starts."""
