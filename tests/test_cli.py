@@ -100,6 +100,13 @@ def test_mistakes(args: str, told: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "synth run", "synth report", "synth review"])
+def test_no_arguments(command: str) -> None:
+    """Catches a command that does something else than to say in one line what is missing; `demo` alone needs nothing."""
+    if command != "demo":
+        assert mistake(*command.split()).startswith("Missing argument '")
+
+
 def test_check_says_why_not() -> None:
     """Catches a check that finds a problem and yet exits as if there were none."""
     result = ultrafuser("check", "./nowhere", "./there")

@@ -36,6 +36,9 @@ class TestSet:
     texts: tuple[str, ...]
 
 
+# Fields that are lists or may be; all others are texts.
+_LISTS = ("choices", "choice_labels", "mc2_choices", "mc2_labels", "test_list", "turns")
+_ANYTHING = ("id", "reference")
 _SOLVED = ("prompt", "response", "answer")
 _CHOICES = ("prompt", "question", "choices", "choice_labels", "label")
 _PROGRAM = ("prompt", "response", "tests", "entry_point")
@@ -64,7 +67,8 @@ def load_test_set(name: str, data_dir: str | Path | None = None) -> list[Record]
         data_dir: a directory with ``eval/FILE.jsonl.gz`` (or ``.jsonl``, or without ``eval/``); None means the hub.
 
     Raises:
-        UserError: unknown name, missing or broken file, a record that lacks a field, or a hub that cannot be reached.
+        UserError: unknown name, missing, empty or broken file, a record that lacks a field or has one of another type, or a hub
+            that cannot be reached.
     """
     if name not in TEST_SETS:
         raise UserError(f"unknown test set '{name}'{did_you_mean(name, TEST_SETS)} (known: {', '.join(TEST_SETS)})")
@@ -94,7 +98,7 @@ def find_file(data_dir: Path, file: str) -> Path | None:
 
 
 def read_records(path: Path, fields: tuple[str, ...] = ()) -> Iterator[Record]:
-    """The records of a file of test data; one that is broken, or a record without ``id`` or one of ``fields``: `UserError`."""
+    """The records of a file of test data. Raises `UserError` if it is broken, or a record has no ``id`` or not all ``fields``."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -111,7 +115,10 @@ def _from_directory(name: str, data_dir: Path) -> list[Record]:
     if path is None:
         wanted = data_dir / "eval" / f"{TEST_SETS[name].file}.jsonl.gz"
         raise UserError(f"{wanted}: no such file; the data of '{name}' are looked for there (or as .jsonl, or without eval/)")
-    return list(read_records(path, TEST_SETS[name].fields))
+    records = list(read_records(path, TEST_SETS[name].fields))
+    if not records:
+        raise UserError(f"{path}: holds no record; is the file complete?")
+    return records
 
 
 def _record(line: bytes, where: str, fields: tuple[str, ...]) -> Record:
@@ -122,6 +129,11 @@ def _record(line: bytes, where: str, fields: tuple[str, ...]) -> Record:
     missing = [field for field in ("id", *fields) if field not in record] if isinstance(record, dict) else ["id"]
     if missing:
         raise UserError(f"{where}: the field '{missing[0]}' is missing; is this another version of the data?")
+    for field in fields:
+        kind = list if field in _LISTS else str
+        if field not in _ANYTHING and not isinstance(record[field], kind):
+            wanted = "a list" if kind is list else "a text"
+            raise UserError(f"{where}: the field '{field}' is not {wanted}; is this another version of the data?")
     return record
 
 

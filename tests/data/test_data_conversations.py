@@ -94,8 +94,12 @@ def text(*messages):
 
 
 BAD = {
-    "broken": ('{"domain": "text", ', r"line 2: is not valid JSON .*'\{\"domain\": \"text\",'; one object a line"),
-    "nested": ("[" * 100_000, r"line 2: is not valid JSON .*\[\[\.\.\."),
+    "broken": (
+        '{"domain": "text" ',
+        r"line 2: is not valid JSON \([^()]* at character 18\): '\{\"domain\": \"text\"'; one object a line",
+    ),
+    "no end": ('{"domain": "text",\r', r"line 2: is not valid JSON \([^()]* at character 1[89]\): '"),
+    "nested": ("[" * 100_000, r"line 2: is not valid JSON \(nested too deeply\): '\[\[.*\[\.\.\."),
     "array": ("[1, 2]", r"line 2: is \[1, 2\], not an object; expected"),
     "no domain": ({"messages": [USER, ASSISTANT]}, r"line 2: has no 'domain'"),
     "odd domain": ({"domain": 3}, r"line 2: 'domain' is 3; it must be a non-empty string"),
@@ -141,6 +145,18 @@ def test_further_bad_lines_are_counted(tmp_path):
     path = write(tmp_path / "a.jsonl", ["{", GOOD[0], "[]", "3"])
     with pytest.raises(UserError, match=r"line 1: .* \(and 2 more bad lines\)$"):
         read_conversations(path)
+    with pytest.raises(UserError, match=r"line 1: .* \(and 1 more bad line\)$"):
+        read_conversations(write(tmp_path / "b.jsonl", ["{", GOOD[0], "[]"]))
+
+
+@pytest.mark.parametrize("name", ["one.json", "one.jsonl"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_array_is_told(name, indent, tmp_path):
+    """Catches a whole file in one array, the other common layout, told as if its first line were broken."""
+    path = tmp_path / name
+    path.write_text("\ufeff" * (indent is None) + json.dumps(GOOD, indent=indent), encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(f"{path}: this is one array; write one object a line")):
+        read_conversations(path)
 
 
 def test_domain_without_example(tmp_path):
@@ -169,7 +185,7 @@ def test_bad_files(tmp_path):
         "a.parquet": r"cannot be read as Parquet",
         "cut.jsonl.gz": r"cannot be read .* is the file complete\?",
         "plain.jsonl.gz": r"cannot be read .* is the file complete\?",
-        "latin.jsonl": r"line 1: is not valid JSON",
+        "latin.jsonl": r"line 1: is not valid JSON \(byte 16 is not UTF-8\)",
     }.items():
         with pytest.raises(UserError, match=re.escape(str(tmp_path / name)) + ".*" + message) as caught:
             read_conversations(tmp_path / name)

@@ -98,6 +98,8 @@ def test_bad_input():
     """Catches an empty domain that training could not balance, and a domain or length that is not there."""
     with pytest.raises(UserError, match=r"domain 'math' has no example .* all 2 are longer than max_length 4; raise it"):
         encode([SHORT, TWO_TURNS, TWO_TURNS], max_length=4)
+    with pytest.raises(UserError, match=r"domain 'math' has no example .* its only one is longer than max_length 4; raise it"):
+        encode([SHORT, TWO_TURNS], max_length=4)
     with pytest.raises(UserError, match=r"domain 'math' has no example .* the data has none; add some"):
         encode([SHORT])
     with pytest.raises(UserError, match=r"domain 'texts' in a\.jsonl line 2 is not one of text, math; did you mean 'text'\?"):
@@ -111,7 +113,8 @@ def test_more_domains_than_specialists_and_one_domain():
     names = ["a", "b", "c", "d", "e"]
     data = encode([conversation(name, "3", "4") for name in reversed(names)], domains=names)
     assert data.domain_ids.tolist() == [4, 3, 2, 1, 0]
-    assert encode([SHORT], domains=["text"]).domain_ids.tolist() == [0]
+    one = encode([SHORT], domains=["text"])
+    assert one.domain_ids.tolist() == [0] and one.summary() == "1 example (text 1), 4 tokens; max_length 8"
 
 
 def test_collated_batch():

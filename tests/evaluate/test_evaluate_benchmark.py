@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -23,12 +24,14 @@ from fake_endpoint import FakeEndpoint, Reply
 from ultrafuser.cli import app
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate import benchmark
-from ultrafuser.evaluate.benchmark import ANSWERS_FILE, evaluate_models
+from ultrafuser.evaluate.benchmark import evaluate_models
 from ultrafuser.evaluate.catalogue import TASKS
 from ultrafuser.evaluate.choice import choose_tasks
+from ultrafuser.evaluate.directory import ANSWERS_FILE, claimed, prepare
 from ultrafuser.evaluate.judged.settings import JudgeSettings
 from ultrafuser.evaluate.models import find_models, specialist_rows
 from ultrafuser.evaluate.paper import COLUMNS, PAPER
+from ultrafuser.evaluate.report import to_markdown, unreadable
 from ultrafuser.evaluate.results import BEST, Failure, Results
 from ultrafuser.evaluate.score import TaskScore
 from ultrafuser.evaluate.settings import EvalSettings
@@ -57,6 +60,7 @@ def test_choosing_tasks():
     assert [task.name for task in choose_tasks(["aqua", "truthfulqa_mc2"], cot=True)] == ["aqua_cot", "truthfulqa_mc2"]
     with pytest.raises(UserError, match=r"unknown task 'gms8k'; did you mean 'gsm8k'\?"):
         choose_tasks(["aqua", "gms8k"])
+    assert [task.name for task in choose_tasks(["aqua", ""])] == ["aqua"]  # "aqua,"
     with pytest.raises(UserError, match="no task is given"):
         choose_tasks([])
 
@@ -127,7 +131,53 @@ def test_going_on(trio, settings, monkeypatch):
         assert replace(again.scores[place], seconds=0) == replace(score, seconds=0)
     with pytest.raises(UserError, match=r"another evaluation \(limit was 3, is 2\)"):
         evaluate_models([trio["code"]], ["gsm8k", "miniworld_text"], replace(settings, limit=2))
-    assert evaluate_models([trio["code"]], ["gsm8k"], replace(settings, limit=2, overwrite=True)).scores["code", "gsm8k"].n == 2
+    assert (
+        evaluate_models([f"b={trio['code']}"], ["gsm8k"], replace(settings, limit=2, overwrite=True)).scores["b", "gsm8k"].n == 2
+    )
+    assert [path.name for path in (settings.out / "samples").iterdir()] == ["b"]
+
+
+def test_what_another_evaluation_left_goes_with_its_results(tmp_path):
+    """Items and reports of models that are no longer judged must not stay beside new results, nor may one's own go."""
+    out = tmp_path / "out"
+
+    def left():
+        return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file() and "answers" not in path.name)
+
+    def leave():
+        for name in ("samples/old/gsm8k.jsonl", ".specialists/old/config.json", "results.md", "report.html", "failures.log"):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).touch()
+
+    prepare(out, {"limit": 3}, overwrite=False)
+    leave()
+    (out / "results.json").write_text('{"question": {"limit": 3}}')
+    with claimed(out, {"limit": 3}) as kept:
+        kept.keep("key", "an answer")
+    assert left() == ["failures.log", "report.html", "results.json", "results.md", "samples/old/gsm8k.jsonl"]
+    with pytest.raises(UserError, match=r"another evaluation \(limit was 3, is 2\)"):
+        prepare(out, {"limit": 2}, overwrite=False)
+    leave()
+    prepare(out, {"limit": 2}, overwrite=True)
+    with claimed(out, {"limit": 2}) as kept:
+        assert left() == [] and not (out / "samples").exists()
+        assert kept.find(["key"]) == {"key": "an answer"}
+    (out / "results.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        prepare(out, {"limit": 2}, overwrite=False)
+    prepare(out, {"limit": 2}, overwrite=True)
+    with claimed(out, {"limit": 2}):
+        assert left() == []
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"scores": {}}', '{"question": 3}'])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_results_of_another_making_are_left_alone(tmp_path, text, overwrite):
+    """A results.json that is not ours must be refused in one line, and neither crash nor be written over."""
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(UserError, match=r"results\.json: is not from 'ultrafuser eval'; choose another --out"):
+        prepare(tmp_path, {"limit": 2}, overwrite=overwrite)
+    assert (tmp_path / "results.json").read_text() == text
 
 
 def test_one_evaluation_at_a_time(trio, settings):
@@ -152,7 +202,7 @@ def test_specialists_inside_a_fused_model(trio, settings):
     title = TASKS["truthfulqa_mc2"].title
     best = max(score.value for (_, task), score in outside.scores.items() if task == "truthfulqa_mc2")
     assert rows[BEST][title].value == pytest.approx(100 * best)
-    assert not any((settings.out / "specialists").iterdir())
+    assert not (settings.out / ".specialists").exists()
 
 
 def made(settings, values, *, tasks=("gsm8k", "mt_bench"), specialists=("a", "b")) -> Results:
@@ -179,6 +229,32 @@ def test_tables(settings):
     assert marks.rows()[BEST]["MT-Bench"].value == 7.0 and marks.to_dict()["full"] == 10
 
 
+def test_means_are_over_what_there_is(settings):
+    """A task that failed for all, or that the paper does not tell, must not take away every mean; and it must be said."""
+    tasks = ("gsm8k", "math", "mbpp")
+    (table,) = made(settings, {"a": (0.5, 0.3, None), "b": (0.2, None, None)}, tasks=tasks).tables()
+    assert table.rows()["a"][MEAN].value == pytest.approx(40) and MEAN not in table.rows()["b"]
+    assert table.remarks() == ["mean: without MBPP"]
+    beside = replace(settings, out=settings.out / "paper", paper=True)
+    results = made(beside, {"a": (0.5, 0.3, 0.1), "b": (0.2, 0.2, 0.2)}, tasks=tasks)
+    rows = results.tables()[0].rows()
+    assert rows["a"][MEAN].value == pytest.approx(40)
+    assert rows["paper: UltraFuser"][MEAN].value == pytest.approx((54.59 + 11.36) / 2)
+    assert "\n\nmean: without MBPP\n\n" in to_markdown(results)
+
+
+def test_unreadable_answers_are_told_with_the_rule(settings):
+    """They must stand in the terminal and in results.md, and only where there are any."""
+    results = made(settings, {"a": (0.5, 6.0), "b": (0.2, 7.0)})
+    assert list(unreadable(results)) == []
+    results.scores["a", "gsm8k"].unparsed, results.scores["b", "gsm8k"].unparsed = 1, 3
+    rule = TASKS["gsm8k"].extraction
+    assert list(unreadable(results)) == [f"gsm8k: a: 1 answer unreadable, b: 3 answers unreadable. Rule: {rule}"]
+    text = to_markdown(results)
+    assert "- a: 10 items; 1 answer unreadable; 1 s\n- b: 10 items; 3 answers unreadable; 1 s\n" in text
+    assert text.count("unreadable; ") == 2 and "## Task by task\n" in text
+
+
 def test_paper_rows(settings):
     """UltraFuser's seven scores average 46.05, not the printed 47.48; the paper's rows are never best, nor specialists."""
     tasks = [task.name for task in choose_tasks(["paper"])]
@@ -202,7 +278,7 @@ def test_page(trio, settings):
     page = (settings.out / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page and "&lt;script&gt;alert(1)" in page
     assert not re.search(r"""(src|href)=["'](?!data:,)|url\(|@import""", page)
-    assert TASKS["gsm8k"].extraction in page and "prefers-color-scheme: dark" in page
+    assert TASKS["gsm8k"].extraction in html.unescape(page) and "prefers-color-scheme: dark" in page
     samples = [json.loads(line) for line in (settings.out / "samples/text/gsm8k.jsonl").read_text("utf-8").splitlines()]
     assert len(samples) == 3 and {"id", "prompt", "answer", "read", "target", "score", "unparsed"} <= set(samples[0])
 

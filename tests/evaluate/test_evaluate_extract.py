@@ -7,8 +7,25 @@ import time
 
 import pytest
 
-from ultrafuser.evaluate.extract import read_letter, read_math, read_number, read_yes_no
+from ultrafuser.evaluate.extract import read_math, read_number, read_yes_no, without_thoughts
+from ultrafuser.evaluate.extract_letter import read_letter
 from ultrafuser.evaluate.extract_program import read_program
+from ultrafuser.evaluate.python_code import future_first
+
+THOUGHTS = {
+    "<think>Yes seems plausible.</think>\n\nNo.": "\n\nNo.",
+    "Is it A? No.</think>B": "B",
+    "<think>1</think>2<think>3</think>4": "4",
+    "<think>\nIs it A?": "",
+    "no thoughts": "no thoughts",
+}
+
+
+@pytest.mark.parametrize(("text", "said"), THOUGHTS.items())
+def test_thoughts_are_put_aside(text: str, said: str) -> None:
+    """Catches a draft in a model's thoughts taken for its answer, and thoughts that were cut off taken for one."""
+    assert without_thoughts(text) == said
+
 
 NUMBERS = {
     "#### 18": "18",
@@ -33,6 +50,30 @@ NUMBERS = {
     "1,2": "2",
     "in 3 hours and 20 minutes": "20",
     "**18**": "18",
+    "$$\\boxed{18}$$\nTherefore she makes 18 dollars every day (7 days a week).": "18",
+    "The answer is $\\boxed{18}$ dollars. Let me know if you'd like 2 more examples!": "18",
+    "\\boxed{5 + 7 = 12} apples, not 5": "12",
+    "\\boxed{120 \\text{ cm}^2}": "120",
+    "\\boxed{7}\n#### 8": "8",
+    "\\boxed{\\frac{3}{4}}": "3/4",
+    "\\boxed{3\\dfrac{1}{2}}": "7/2",
+    "\\boxed{12}. I put it in \\boxed{}, as asked on line 1.": "12",
+    "So the answer is 18.\n\nNote: this took 4 steps.": "18",
+    "the answer is 12 (5+7)": "12",
+    "**Answer:** 10 apples (5 red and 5 green).": "10",
+    "the answer to this problem is therefore **12**, in 3 steps": "12",
+    "Answer: 16 eggs a day. 16 - 3 - 4 = 9. She makes 9 * 2 = $18.": "18",
+    "The answer is 5 + 7 = 12": "12",
+    "#### Step 3: Final\nThe answer is 72": "72",
+    "#### Step 1: Find\n3+4 = 7\n#### Step 2: double\n7*2=14": "14",
+    "#### 1. Find\n3+4 = 7\n#### 12. **Double**\n7*2=14": "14",
+    "#### **$72**": "72",
+    "#### 72. ": "72",
+    "#### Answer: 72 km in 3 h": "72",
+    "So 3 1/2 hours": "7/2",
+    "is –5": "-5",
+    "18\u00a0000": "18000",
+    "1e3": "1000",
     "no number": None,
     "": None,
     "٣": None,
@@ -61,6 +102,9 @@ FORMULAS = {
     "The answer is 3. It follows from 4.": "3",
     "The answer is\n\n7": "7",
     "the answer is 1, no, the answer is 2": "2",
+    "the answer is therefore 5": "5",
+    "**Answer**: 5": "5",
+    r"\boxed{3}. (\boxed{} as asked)": "3",
     "It is 3.": None,
     "The answer is": None,
     "": None,
@@ -95,6 +139,33 @@ LETTERS = {
     "That matches (B).": "B",
     "(A) 3\n(B) 4\n(C) 5\n(D) 6": None,
     "(A) 3\n(B) 4\n(C) 5\n(D) 6\n\nB": "B",
+    "A) 1 B) 2 C) 3. The right one is B": "B",
+    "A) 1 B) 2 C) 3 D) 4": None,
+    "(A) 1 wrong\n(B) 2 right\n\nSo B.": "B",
+    "the answer is E = 5, i.e. (B)": "B",
+    'The answer is "D".': "D",
+    "The answer is “D”.": "D",
+    "The answer is 'D'.": "D",
+    "The answer is `D`.": "D",
+    "So x = 3.\n\nD) 3": "D",
+    "So x = 3.\n\n(D) 3": "D",
+    "So x = 3.\n\n**D**: 3": "D",
+    "\\boxed{B) 12}": "B",
+    "\\boxed{\\text{C. 12}}": "C",
+    "\\boxed{\\textbf{(B)} 12}": "B",
+    "\\boxed{\\text{Option C}}": "C",
+    "\\boxed{A + B}": None,
+    "The answer is therefore D": "D",
+    "The answer to this question is D.": "D",
+    "The answer must be C": "C",
+    "It must be C": "C",
+    "I choose C": "C",
+    "answer D": "D",
+    "The answer is 12, which is option D, not option A.": "D",
+    "The answer is not A. It is C.": "C",
+    "It isn't (A).": None,
+    "The centre of the circle is C.": None,
+    "answer choice: (A) can never be true, (B) need not be": None,
     "A car drives 5 miles": None,
     "It is 10.": None,
     "The answer is Beta": None,
@@ -138,6 +209,29 @@ PROGRAMS = {
     "body": BODY,
     "body, stripped by decoding": BODY.strip(),
     "body without indentation": "result = sum(xs)\nreturn result",
+    "lambda with a type": "```python\nf = sum\ntotal: object = lambda xs: f(xs)\n```",
+    "several ways of the same": f"```python\ndef total(xs):\n    raise ValueError\n```\n```python\n{WHOLE}```",
+    "cut off after the function": f"```python\n{WHOLE}\nprint(total([1,",
+    "stub first": f"```python\ndef total(xs): ...\n```\nand then\n```python\n{WHOLE}```",
+    "head first": f"The head:\n```python\n{HEAD}```\nand then\n```python\n{WHOLE}```",
+    "import apart": "```\nimport operator\n```\n```\ndef total(xs):\n    return sum(map(operator.pos, xs))\n```",
+    "helper after": "```\ndef total(xs):\n    return add(xs)\n```\nwith\n```\ndef add(xs):\n    return sum(xs)\nadd(1, 2)\n```",
+    "helper of a helper": (
+        "```\nZERO = 0\n```\n```\ndef add(xs):\n    return sum(xs, ZERO)\n```\n```\ntotal = lambda xs: add(xs)\n```"
+    ),
+    "helper below, decorated": "```\ndef total(xs):\n    return add(xs)\n\n@(lambda f: sum)\ndef add(xs):\n    pass\n```",
+    "table made before": f"```\ntable = []\nfor i in range(2):\n    table.append(i)\n{WHOLE}    table[1]\n```",
+    "fence in the docstring": (
+        '```python\ndef total(xs):\n    """\n    ```\n    total([1])\n    ```\n    """\n    return sum(xs)\n```\nSo.'
+    ),
+    "closed on the last line": "```python\ndef total(xs):\n    return sum(xs)```\nDone.",
+    "body on one line": "```return sum(xs)```",
+    "fence after a word": f"Here: ```python\n{WHOLE}```",
+    "tildes": f"~~~python\n{WHOLE}~~~",
+    "own tests": f"```python\n{WHOLE}\nassert total([1]) == 3\nx = int(input())\nprint(total([x]))\n```",
+    "own tests, bare": f"{WHOLE}\nassert total([1]) == 3\n",
+    "own tests after a body": f"{BODY}\nassert total([1]) == 3\n",
+    "defined twice": f"```python\ndef total(xs):\n    return 1\n\n{WHOLE}```",
     "fenced body": f"```python\n{BODY}```",
     "body with prose": f"{BODY}\nThis works because it adds.",
 }
@@ -153,11 +247,28 @@ def test_programs(form: str) -> None:
     assert names["total"]([1, 2, 3]) == 6
 
 
-@pytest.mark.parametrize("text", ["", "I cannot do that.", "Yes", "```\nnothing\n```", "return", "x = 5"])
+NO_PROGRAMS = [
+    *("total: what has been added up", "total == 6 in the end"),
+    *("", "I cannot do that.", "Yes", "```\nnothing\n```", "return", "x = 5", "You should return sum(xs)."),
+    "```python\nclass Solution:\n    def total(self, xs):\n        return sum(xs)\n```",
+    "```python\ndef Total(xs):\n    return sum(xs)\n```",
+    "def sum_all(xs):\n    return sum(xs)\n",
+    "f = lambda xs: (yield xs)",
+]
+
+
+@pytest.mark.parametrize("text", NO_PROGRAMS)
 def test_no_program(text: str) -> None:
-    """Catches prose that parses as Python being run as a program, which would hide that nothing was answered."""
-    program = read_program(text, "total", HEAD)
-    assert program is None or "return" in text
+    """Catches prose, or a function of another name, being run as the program, which would hide that it was not answered."""
+    assert read_program(text, "total", HEAD) is None
+
+
+def test_future_imports_come_first() -> None:
+    """Catches the imports of the question put before those of the answer that Python wants first."""
+    program = future_first("import os\n\nfrom __future__ import annotations\ndef f(x: unknown):\n    return x\n")
+    names: dict = {}
+    exec(compile(program, "answer", "exec", dont_inherit=True), names)
+    assert names["f"](3) == 3
 
 
 def test_a_program_that_does_not_parse_is_an_answer() -> None:
@@ -173,6 +284,8 @@ def test_hostile_text_is_read_in_bounded_time() -> None:
         "def total(xs):\n    return '\0'",
         "import os\n" * 1000,
         "def total(x\n" * 500,
+        "```\n" * 2000,
+        f"```\ndef total(x):\n    return {'x + ' * 3000}x\n```",
     ):
         read_program(text, "total", HEAD)
     assert time.process_time() - started < 10

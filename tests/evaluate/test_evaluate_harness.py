@@ -33,14 +33,14 @@ COMMAND_LINES = {
 REAL_DATA = "ULTRAFUSER_TEST_DATA"  # a directory of the real test files
 
 
-def command_line(which: str, model: Path, data: Path, out: Path, *, limit: int | None = None) -> tuple[dict, dict]:
+def command_line(which: str, model: Path, data: Path, out: Path) -> tuple[dict, dict]:
     """Results, and per-item records by task, of the harness's command line in a process of its own."""
     module, name, options, more = COMMAND_LINES[which]
     command = [sys.executable, "-m", module, "run", "--model", name, *more, "--output_path", str(out), "--log_samples"]
     command += ["--model_args", ",".join([f"pretrained={model}", "dtype=float32", *options]), "--apply_chat_template"]
     command += ["--tasks", *(TASKS[task].harness_name for task in SHARED), "--batch_size", "4", "--device", "cpu"]
     command += ["--gen_kwargs", f"max_gen_toks={NEW_TOKENS}"]
-    command += ["--metadata", json.dumps({"data_dir": str(data)}), *(["--limit", str(limit)] if limit else [])]
+    command += ["--metadata", json.dumps({"data_dir": str(data)})]
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(out / "home"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | offline)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -52,10 +52,10 @@ def command_line(which: str, model: Path, data: Path, out: Path, *, limit: int |
     return results["results"], items
 
 
-def compare(model: Path, data: Path, results: dict, items: dict, limit: int | None = None) -> None:
+def compare(model: Path, data: Path, results: dict, items: dict) -> None:
     """Every answer, what was read out of it, every item's score, the mean and the standard error."""
     lm = UltraFuserLM(str(model), device="cpu", batch_size=4, dtype="float32")
-    settings = EvalSettings(out=Path("unused"), data_dir=data, limit=limit, max_new_tokens=NEW_TOKENS)
+    settings = EvalSettings(out=Path("unused"), data_dir=data, max_new_tokens=NEW_TOKENS)
     for name in SHARED:
         task, theirs = TASKS[name], items[name]
         score = run_task(lm, task, settings)
@@ -101,9 +101,9 @@ def test_figures_are_those_of_the_command_line(trio, tiny_data, tmp_path, which)
 @pytest.mark.skipif(REAL_DATA not in os.environ, reason=f"set {REAL_DATA} to a directory of the real test files")
 @pytest.mark.parametrize("name", ["fused", "code"])
 def test_figures_on_the_real_files(tmp_path, name):
-    """As above on real questions, whose characters and lengths are not ours to choose, with room for all of them."""
+    """As above on every real question, whose characters and lengths are not ours to choose, with room for all of them."""
     data, model = Path(os.environ[REAL_DATA]), make_models(tmp_path, max_position_embeddings=4096)[name]
-    compare(model, data, *command_line("its own", model, data, tmp_path / "out", limit=20), limit=20)
+    compare(model, data, *command_line("its own", model, data, tmp_path / "out"))
 
 
 def test_settings_arrive(trio, tiny_data, monkeypatch):

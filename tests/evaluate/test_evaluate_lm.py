@@ -120,9 +120,28 @@ def test_long_prompts_are_never_cut(trio, monkeypatch):
     assert lm.room.notes() == [
         "2 of 6 prompts were not asked and count as wrong: the longest has 90 tokens, the model's context 64",
         "2 of 6 answers had less room than the task allows, in a context of 64 tokens",
+        "at least 2 of 6 answers were cut off at 20 tokens",
     ]
     values = lm.loglikelihood([Instance("loglikelihood", {}, (prompt, "Z"), 0) for prompt in prompts])
     assert [value == LEFT_OUT for value in values] == [count + 1 > 65 for count in tokens]
+
+
+def test_answers_that_were_cut_off_are_told(lm):
+    """An answer that fills what it may have is no whole answer; one that ended earlier is not counted."""
+    lm.start("answers")
+    ended = [len(lm.tokenizer(text, add_special_tokens=False).input_ids) < 5 for text in lm.generate_until([ask("Z", 5)])]
+    assert lm.room.notes() == ([] if ended[0] else ["at least 1 of 1 answers were cut off at 5 tokens"])
+    lm.room.cut_off.clear()
+    for tokens in (4, 5):
+        lm.room.answered(("Z", {"max_gen_toks": 5}), tokens)
+        assert bool(lm.room.cut_off) == (tokens == 5)
+    lm.room.answered(None, 5)  # one that was not asked
+
+
+def test_thoughts_are_no_part_of_an_answer(lm, monkeypatch):
+    """A judge must not read thoughts, nor the model its own in the next turn."""
+    monkeypatch.setattr(lm, "generate_until", lambda requests: ["<think>Hm.</think>\n\nYes.", "<think>Hm"])
+    assert lm.answer([[{"role": "user", "content": "Z"}]] * 2, 5) == ["Yes.", ""]
 
 
 def test_option_without_tokens_counts_as_wrong(lm):

@@ -46,6 +46,26 @@ def test_missing_cells():
         table.add("fused", "maths", wilson(1, 2))
 
 
+def test_what_is_in_the_mean_is_told():
+    """A mean over some columns only must say which it leaves out; one over all must say nothing."""
+    assert made().remarks() == []
+    assert made(mean_over=["text"]).remarks() == []  # no mean at all
+    table = ScoreTable("loss", ["text", "code", "mixed"], mean_over=["text", "code"])
+    assert table.remarks() == table.to_dict()["remarks"] == ["mean: without mixed"]
+
+
+def test_nobody_is_best_where_all_are_alike():
+    """A column of equal scores all in bold tells nothing; the score of a single model stays bold."""
+    table = made()
+    table.domains = ["text", "code", "maths"]
+    for model in ("base", "a", "b", "fused"):
+        table.add(model, "maths", wilson(0, 100))
+    assert "maths" not in table.best() and table.to_markdown().count("**0.00**") == 0
+    single = ScoreTable("accuracy", ["text"])
+    single.add("a", "text", wilson(1, 2))
+    assert single.best() == {"text": 0.5}
+
+
 def test_markdown():
     """Ties in what is shown are all bold, the derived row never is."""
     lines = made().to_markdown().splitlines()

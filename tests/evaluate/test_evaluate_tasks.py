@@ -25,6 +25,7 @@ from ultrafuser.errors import UserError  # noqa: E402
 from ultrafuser.evaluate.catalogue import TASKS, TaskInfo  # noqa: E402
 from ultrafuser.evaluate.tasks import TASKS_DIRECTORY  # noqa: E402
 from ultrafuser.evaluate.tasks.equal import equal_answers  # noqa: E402
+from ultrafuser.testsets import load_test_set  # noqa: E402
 
 REAL_DATA = os.environ.get("ULTRAFUSER_TEST_DATA")
 STOCK = Path(lm_eval.__file__).parent / "tasks"
@@ -128,6 +129,26 @@ def test_wrong_answers_are_read_and_wrong(name: str, data_dir: Path) -> None:
         assert "AssertionError" in samples[0]["filtered_resps"][0]["reason"]
 
 
+THOUGHT = {
+    "humaneval": "```python\ndef total(numbers):\n    return 1\n```",
+    "gsm8k": "#### 7",
+    "math": "\\boxed{7}",
+    "sat_math": "The answer is C.",
+    "aqua": "The answer is C.",
+    "truthfulqa": "Yes.",
+}
+
+
+@pytest.mark.parametrize("name", THOUGHT)
+def test_thoughts_are_not_read(name: str, data_dir: Path) -> None:
+    """Catches a draft in a model's thoughts taken for its answer, and one in thoughts that never end."""
+    metric = TASKS[name].metric
+    found, _ = scores(TASKS[name], data_dir, lambda doc, number: f"<think>{THOUGHT[name]}</think>{reference(doc, number)}")
+    assert (found[metric], found["unparsed"]) == (1.0, 0)
+    found, samples = scores(TASKS[name], data_dir, lambda doc, number: f"<think>{THOUGHT[name]}")
+    assert (found[metric], found["unparsed"]) == (0.0, sum(len(sample["arguments"]) for sample in samples))
+
+
 def test_truthfulqa_by_hand(data_dir: Path) -> None:
     """Catches wrong bookkeeping over options: two true ones and a false one, judged yes, unreadable, yes."""
     found, samples = scores(TASKS["truthfulqa"], data_dir, lambda doc, number: ["Yes, it is.", "Maybe.", "yes"][number])
@@ -191,6 +212,19 @@ def test_mc2_is_the_harness_own_formula(data_dir: Path) -> None:
         far = [(value - 10_000, greedy) for value, greedy in results]
         assert ours.process_results(ours.eval_docs[0], results)["mc2"] == pytest.approx(theirs)
         assert ours.process_results(ours.eval_docs[0], far)["mc2"] == pytest.approx(theirs)
+
+
+def test_data_that_cannot_be_scored_are_the_users_mistake(tmp_path: Path) -> None:
+    """Catches an empty file that breaks the harness, and an answer of another type that would count as wrong for everybody."""
+    file = tmp_path / "gsm8k_test.jsonl"
+    file.write_text("\n")
+    with pytest.raises(UserError, match=r"gsm8k_test\.jsonl: holds no record; is the file complete\?"):
+        load_test_set("gsm8k", tmp_path)
+    for field, value in (("prompt", 5), ("answer", None)):
+        record: dict = {"id": "x", "prompt": "p", "response": "r", "answer": "1"}
+        file.write_text(json.dumps(record | {field: value}))
+        with pytest.raises(UserError, match=rf"gsm8k_test\.jsonl line 1: the field '{field}' is not a text"):
+            load_test_set("gsm8k", tmp_path)
 
 
 def test_missing_data_is_the_users_mistake(tmp_path: Path) -> None:

@@ -104,7 +104,6 @@ def test_changed_settings_are_named_and_nothing_is_lost(fused, tmp_path):
     """Catches a run that goes on with other settings than it began with, and one that cannot be started anew."""
     out, work = tmp_path / "out", tmp_path / "out.work"
     stages = (Stage("gate", moves="gate", steps=2, per_domain=2),)
-    (work / "1-gate").mkdir(parents=True)
     run_training(fused, out, stages)
     left = json.loads((out / "training" / "settings.json").read_text())
     left.pop("versions")

@@ -6,7 +6,7 @@ the order in which ``--help`` lists them.
 
 from __future__ import annotations
 
-from ultrafuser.cli.app import app
+from ultrafuser.cli.app import app, stop
 
 from ultrafuser.cli import fusing, data, training, evaluation, synth, using  # isort: skip
 
@@ -14,5 +14,8 @@ __all__ = ["app", "data", "evaluation", "fusing", "main", "synth", "training", "
 
 
 def main() -> None:
-    """What the ``ultrafuser`` script calls."""
-    app()
+    """What the ``ultrafuser`` script calls. Ctrl-C may come before there is a command to stop."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        stop("interrupted", 130)

@@ -28,20 +28,21 @@ class Commands(TyperGroup):
         try:
             code = super().main(*args, **(kwargs | {"standalone_mode": False}))
         except UserError as error:
-            _stop(str(error))
+            stop(str(error))
         except TyperException as error:
             context = getattr(error, "ctx", None)
-            _stop(f"{error.format_message().rstrip('.')}; see '{context.command_path if context else 'ultrafuser'} --help'")
+            stop(f"{error.format_message().rstrip('.')}; see '{context.command_path if context else 'ultrafuser'} --help'")
         except OSError as error:
             if error.errno not in ENVIRONMENT:
                 raise
-            _stop(f"{error.filename or 'output'}: {ENVIRONMENT[error.errno]}")
+            stop(f"{error.filename or 'output'}: {ENVIRONMENT[error.errno]}")
         if code == 130:
-            _stop("interrupted", code)
+            stop("interrupted", code)
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _stop(message: str, code: int = 2) -> None:
+def stop(message: str, code: int = 2) -> None:
+    """Tell ``message`` in the way of all mistakes, and exit."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
 

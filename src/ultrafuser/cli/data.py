@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ultrafuser.cli.app import app
-from ultrafuser.cli.options import Overwrite
+from ultrafuser.cli.options import DataDir, Overwrite
 from ultrafuser.errors import UserError, did_you_mean
 
 
@@ -17,7 +17,7 @@ def decontaminate(
     train: Annotated[list[str], typer.Argument(metavar="TRAIN..", help="JSONL or Parquet files, directories, hub datasets.")],
     against: Annotated[str, typer.Option(metavar="TASK,..", help="The benchmarks that shall be judged on, as for `eval`.")],
     out: Annotated[Path, typer.Option(help="File to write: .jsonl, .jsonl.gz or .parquet, as TRAIN is.")],
-    data_dir: Annotated[Path | None, typer.Option(help="Directory of test data; default: from the hub.")] = None,
+    data_dir: DataDir = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Drop training examples that share 13 words in a row with test data, and say which and why.

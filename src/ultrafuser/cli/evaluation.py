@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ultrafuser.cli.app import app
-from ultrafuser.cli.options import Device, Dtype, Out, Overwrite, Seed
+from ultrafuser.cli.options import DataDir, Device, Dtype, Out, Overwrite, Seed
 
 if TYPE_CHECKING:
     from ultrafuser.evaluate.judged.settings import JudgeSettings
-
 
 WIDTH = 200  # of the table where there is no terminal
 
@@ -24,7 +21,7 @@ def evaluate(
     models: Annotated[list[str], typer.Argument(metavar="MODEL..", help="Directories or hub ids, fused or not, or NAME=MODEL.")],
     tasks: Annotated[str, typer.Option(metavar="A,B,..", help="gsm8k, humaneval, ..; 'paper' or 'miniworld' for all of those.")],
     out: Out,
-    data_dir: Annotated[Path | None, typer.Option(help="Directory of test data; default: from the hub.")] = None,
+    data_dir: DataDir = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items of each task.")] = None,
     cot: Annotated[bool, typer.Option("--cot", help="Ask for a chain of thought wherever a task can.")] = False,
     specialists: Annotated[
@@ -67,10 +64,18 @@ def evaluate(
     from ultrafuser.cli import values
     from ultrafuser.evaluate.settings import EvalSettings
 
-    judge = _judge(judge_url, judge_model, store=out / "verdicts.sqlite", price=judge_price)
-    if judge is not None:
-        judge = replace(judge, api_key_env=judge_key_env, budget=judge_budget, reference=judge_reference)
-        judge = replace(judge, data_dir=data_dir, limit=limit, seed=seed)
+    judge = _judge(
+        judge_url,
+        judge_model,
+        judge_price,
+        store=out / "verdicts.sqlite",
+        api_key_env=judge_key_env,
+        budget=judge_budget,
+        reference=judge_reference,
+        data_dir=data_dir,
+        limit=limit,
+        seed=seed,
+    )
     rows: list[str] | None = values.split("--specialists", specialists)
     settings = EvalSettings(
         out=out,
@@ -90,11 +95,16 @@ def evaluate(
         overwrite=overwrite,
     )
     from ultrafuser.evaluate.benchmark import evaluate_models
+    from ultrafuser.evaluate.report import unreadable
 
     results = evaluate_models(models, values.split("--tasks", tasks) or [], settings)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for table in results.tables():
         console.print(table.to_rich())
+        for remark in table.remarks():
+            print(remark)
+    for line in unreadable(results):
+        print(f"unreadable: {line}")
     for (model, task), score in results.scores.items():
         for note in score.notes:
             print(f"note: {model}, {task}: {note}")
@@ -103,8 +113,8 @@ def evaluate(
         raise typer.Exit(2)
 
 
-def _judge(url: str | None, model: str | None, *, store: Path, price: str | None) -> JudgeSettings | None:
-    """The judge, or None where none is given. Raises `UserError` for half of one."""
+def _judge(url: str | None, model: str | None, price: str | None, **settings: Any) -> JudgeSettings | None:
+    """The judge, or None where none is given; ``settings`` are fields of `JudgeSettings`. Raises `UserError` for half of one."""
     from ultrafuser.errors import UserError
     from ultrafuser.evaluate.judged.settings import JudgeSettings, parse_prices
 
@@ -112,4 +122,4 @@ def _judge(url: str | None, model: str | None, *, store: Path, price: str | None
         return None
     if url is None or model is None:
         raise UserError("--judge-url and --judge-model are given together")
-    return JudgeSettings(url, model, store, prices=parse_prices(price) if price else (0.0, 0.0))
+    return JudgeSettings(url, model, prices=parse_prices(price) if price else (0.0, 0.0), **settings)

@@ -7,15 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from ultrafuser.cli.app import app
-from ultrafuser.cli.options import (
-    Fused,
-    Names,
-    Out,
-    Overwrite,
-    Seed,
-    Specialists,
-    Template,
-)
+from ultrafuser.cli.options import Fused, Names, Out, Overwrite, Seed, Specialists, Template
 from ultrafuser.errors import UserError
 
 

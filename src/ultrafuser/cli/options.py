@@ -21,6 +21,9 @@ Template = Annotated[
         "llama3, plain, ultralm2), a Jinja file, or 'own'.",
     ),
 ]
+DataDir = Annotated[Path | None, typer.Option(help="Directory of test data; default: from the hub.")]
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]..", help="Changes to the recipe.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides every random number.")]
 Tokens = Annotated[int, typer.Option(min=1, help="The longest answer.")]

@@ -9,13 +9,12 @@ import typer
 from typer.core import TyperGroup
 
 from ultrafuser.cli.app import app
+from ultrafuser.cli.options import Overrides, Recipe
 from ultrafuser.errors import UserError
 
 if TYPE_CHECKING:
     from ultrafuser.synth.estimate import Row
 
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]..", help="Changes to the recipe.")]
 Place = Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe, or the output directory of its run.")]
 Until = Literal["meta_topics", "sub_topics", "instructions", "complicate", "responses"]
 
@@ -24,7 +23,7 @@ class RunUnlessNamed(TyperGroup):
     """`synth RECIPE ..` is short for `synth run RECIPE ..`."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        named = not args or args[0] in self.commands or args[0] in ctx.help_option_names
+        named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
         return super().parse_args(ctx, args if named else ["run", *args])
 
 
@@ -32,16 +31,14 @@ synth = typer.Typer(name="synth", cls=RunUnlessNamed, rich_markup_mode="markdown
 app.add_typer(synth)
 
 
-@synth.callback(invoke_without_command=True)
-def about(context: typer.Context) -> None:
+@synth.callback()
+def about() -> None:
     """Make training data with language models: topics, instructions, conversations, checked and balanced.
 
     `ultrafuser synth RECIPE` is short for `ultrafuser synth run RECIPE`.
 
     Example: `ultrafuser synth ultrachat2-small models.writer.endpoints.0.base_url=http://localhost:8000/v1 --dry-run`
     """
-    if context.invoked_subcommand is None:
-        print(context.get_help())
 
 
 @synth.command("run")
@@ -65,10 +62,11 @@ def run(
 
     loaded = read_recipe(SynthRecipe, recipe, overrides or [])
     if dry_run:
-        _print_estimate(synthesis.dry_run(loaded))
+        _print_estimate(synthesis.dry_run(loaded), loaded.unpriced)
         return
     outcome = synthesis.run_synth(loaded, until=until or "", rebuild=rebuild)
-    print(f"{outcome.accepted:,} of {outcome.wanted:,} conversations, ${outcome.spent:,.2f} spent")
+    spent = f", ${outcome.spent:,.2f} spent" if outcome.spent or not loaded.unpriced else ""
+    print(f"{outcome.accepted:,} of {outcome.wanted:,} conversations{spent}")
     for file in outcome.data:
         print(f"wrote {file}")
 
@@ -120,7 +118,7 @@ def review(
     print(f"decided: {decided or 'nothing'}; the next 'ultrafuser synth run' carries it out")
 
 
-def _print_estimate(rows: list[Row]) -> None:
+def _print_estimate(rows: list[Row], unpriced: list[str]) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -131,9 +129,13 @@ def _print_estimate(rows: list[Row]) -> None:
         table.add_column(name, justify="right")
     for row in rows:
         tokens = (_short(row.prompt_tokens), _short(row.answer_tokens))
-        cells = (f"{row.requests:,}", f"{row.answered:,}", *tokens, f"${row.cost:,.2f}", duration(row.seconds))
+        cost = "–" if row.cost is None else f"${row.cost:,.2f}"
+        cells = (f"{row.requests:,}", f"{row.answered:,}", *tokens, cost, duration(row.seconds))
         table.add_row(row.step, *cells, end_section=row is rows[-2])
     Console().print(table)
+    if unpriced:
+        where = f"{', '.join(unpriced)} (price_input, price_output of the endpoints)"
+        print(f"no prices are given for {where}: what is asked there is left out of the cost")
     print("tokens, cost and time are those of what is not answered yet; a tenth is allowed for what is dropped and written anew")
 
 

@@ -8,15 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from ultrafuser.cli.app import app
-from ultrafuser.cli.options import (
-    Fused,
-    Out,
-    Overwrite,
-    Seed,
-)
+from ultrafuser.cli.options import Fused, Out, Overrides, Overwrite, Recipe, Seed
+from ultrafuser.train.interrupt import interrupts_remembered
 
 
 @app.command()
+@interrupts_remembered()
 def train(
     model: Fused,
     data: Annotated[list[str], typer.Option(help="JSONL or Parquet file or hub dataset; repeat it for several.")],
@@ -35,7 +32,7 @@ def train(
     gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")] = False,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
     keep_stages: Annotated[bool, typer.Option("--keep-stages", help="Keep each stage's result, as OUT-STAGE.")] = False,
-    report_to: Annotated[str, typer.Option(metavar="A,B,..", help="Trackers: wandb, tensorboard, ..")] = "",
+    report_to: Annotated[str | None, typer.Option(metavar="A,B,..", help="Trackers: wandb, tensorboard, ..")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a fused model: by default the paper's two stages, the gate alone, then everything.
@@ -63,7 +60,7 @@ def train(
         gradient_checkpointing=gradient_checkpointing,
         save_every=save_every,
         keep_stages=keep_stages,
-        report_to=tuple(filter(None, report_to.split(","))),
+        report_to=tuple(values.split("--report-to", report_to) or ()),
         overwrite=overwrite,
     )
     from ultrafuser.train.run import train
@@ -72,9 +69,10 @@ def train(
 
 
 @app.command()
+@interrupts_remembered()
 def run(
-    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]..", help="Changes to the recipe.")] = None,
+    recipe: Recipe,
+    overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan: parameters, steps, memory, disk.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -91,8 +89,9 @@ def run(
 
 
 @app.command()
+@interrupts_remembered()
 def demo(
-    out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("runs/demo"),
+    out: Out = Path("runs/demo"),
     seed: Seed = 0,
     fast: Annotated[bool, typer.Option("--fast", help="A few steps only: to see it run, not to see it learn.")] = False,
     overwrite: Overwrite = False,

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ultrafuser.cli.app import app
-from ultrafuser.cli.options import (
-    Device,
-    Dtype,
-    Model,
-    Prompt,
-    SampleSeed,
-    System,
-    Temperature,
-    Tokens,
-    TopP,
-)
+from ultrafuser.cli.options import Device, Dtype, Model, Overwrite, Prompt, SampleSeed, System, Temperature, Tokens, TopP
 
 
 @app.command()
@@ -77,6 +68,7 @@ def inspect(
     max_new_tokens: Tokens = 256,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Answer one prompt and colour each token by the specialists that produced it.
 
@@ -84,9 +76,11 @@ def inspect(
     """
     from ultrafuser.analyse.inspect import inspect_prompt
     from ultrafuser.cli import values
+    from ultrafuser.io import new_file
     from ultrafuser.model.load import load
 
-    loaded, tokenizer = load(model, dtype=dtype, device=device)
-    inspect_prompt(loaded, tokenizer, values.messages(prompt, system), max_new_tokens=max_new_tokens, html=html)
+    with new_file(html, overwrite=overwrite) if html else nullcontext() as page:  # refuses a place before the answer is made
+        loaded, tokenizer = load(model, dtype=dtype, device=device)
+        inspect_prompt(loaded, tokenizer, values.messages(prompt, system), max_new_tokens=max_new_tokens, html=page)
     if html:
         print(f"wrote {html}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafuser.data.rows import read_rows
+from ultrafuser.data.wording import plural
 from ultrafuser.errors import UserError, did_you_mean
 
 ROLES = ("system", "user", "assistant")
@@ -70,7 +71,7 @@ def _read_one(source: str | Path, domains: Sequence[str] | None, leave_out: str 
         except UserError as error:
             bad.append(str(error))
     if bad:
-        more = f" (and {len(bad) - 1} more bad lines)" if len(bad) > 1 else ""
+        more = f" (and {plural(len(bad) - 1, 'more bad line')})" if len(bad) > 1 else ""
         raise UserError(bad[0] + more)
     if not good:
         raise UserError(f"{source}: holds no conversation; {EXPECTED}, one a line")
@@ -97,10 +98,15 @@ def _record(where: str, row: Any) -> dict[str, Any]:
 
 def _decode(where: str, line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        text = _short(line.strip().decode(errors="replace"))
-        raise UserError(f"{where}: is not valid JSON ({error}): {text}; one object a line is expected") from None
+        return json.loads(line.decode("utf-8-sig").rstrip())  # a line's end would be counted as the next line's beginning
+    except json.JSONDecodeError as error:
+        why = f"{error.msg[0].lower()}{error.msg[1:]} at character {error.colno}"
+    except UnicodeDecodeError as error:
+        why = f"byte {error.start + 1} is not UTF-8"
+    except RecursionError:
+        why = "nested too deeply"
+    text = _short(line.strip().decode(errors="replace"))
+    raise UserError(f"{where}: is not valid JSON ({why}): {text}; one object a line is expected")
 
 
 def _messages(where: str, record: dict[str, Any]) -> list[dict[str, str]]:

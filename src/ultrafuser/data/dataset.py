@@ -21,6 +21,7 @@ from rich.progress import track
 from torch.utils.data import Dataset
 
 from ultrafuser.data.conversations import Conversation, require_domain
+from ultrafuser.data.wording import plural
 from ultrafuser.errors import UserError
 from ultrafuser.tokens.encode import encode_conversation
 from ultrafuser.tokens.pieces import read_pieces
@@ -56,11 +57,20 @@ class ConversationDataset(Dataset[dict[str, Any]]):
         labels = np.where(self.is_answer[span], self.tokens[span], np.int32(IGNORED))
         return {"input_ids": self.tokens[span].copy(), "labels": labels, "domain_id": domain_id}
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Examples by domain name."""
+        sizes = np.bincount(self.domain_ids, minlength=len(self.domains)).tolist()
+        return dict(zip(self.domains, sizes, strict=True))
+
+    @property
+    def complete(self) -> bool:
+        """Was no conversation cut or dropped?"""
+        return not (any(self.cut.values()) or any(self.dropped.values()))
+
     def summary(self) -> str:
         """One line: examples and tokens, and how many conversations were cut or dropped, per domain."""
-        sizes = np.bincount(self.domain_ids, minlength=len(self.domains)).tolist()
-        counts = dict(zip(self.domains, sizes, strict=True))
-        parts = [f"{len(self)} examples ({_counts(counts)}), {len(self.tokens)} tokens"]
+        parts = [f"{plural(len(self), 'example')} ({_counts(self.counts)}), {plural(len(self.tokens), 'token')}"]
         if any(self.cut.values()):
             parts.append(f"{sum(self.cut.values())} cut at a turn boundary ({_counts(self.cut)})")
         if any(self.dropped.values()):
@@ -104,7 +114,7 @@ def encode_dataset(
         cut=cut,
         dropped=dropped,
     )
-    if any(cut.values()) or any(dropped.values()):
+    if not dataset.complete:
         logger.warning(dataset.summary())
     return dataset
 
@@ -119,7 +129,8 @@ def _require_examples(domain_ids: Sequence[int], domains: Sequence[str], dropped
     for domain_id, domain in enumerate(domains):
         if not kept[domain_id]:
             if dropped[domain]:
-                why = f"all {dropped[domain]} are longer than max_length {max_length}; raise it or add shorter ones"
+                its = "its only one is" if dropped[domain] == 1 else f"all {dropped[domain]} are"
+                why = f"{its} longer than max_length {max_length}; raise it or add shorter ones"
             else:
                 why = "the data has none; add some or leave the domain out"
             raise UserError(f"domain '{domain}' has no example to train on: {why}")

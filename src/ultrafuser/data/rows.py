@@ -5,6 +5,7 @@ Implements the input side of "Data and templates". Nothing is judged here: `conv
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -30,11 +31,22 @@ def read_rows(source: str | Path) -> Iterator[tuple[str, Any]]:
         if not path.name.endswith(SUFFIXES):
             raise UserError(f"{source}: unknown kind of data file; give one that ends in {', '.join(SUFFIXES)}")
         return _parquet_rows(path) if path.suffix == ".parquet" else _json_lines(path)
-    name, _, split = (str(path), "", "") if path.is_dir() else str(path).partition(":")
+    name, split = _name_and_split(path)
     if not Path(name).is_dir() and (isinstance(source, Path) or _looks_local(str(source))):
         near = did_you_mean(path.name, [file.name for file in path.parent.glob("*")])
         raise UserError(f"{source}: no such file or directory{near}")
-    return _dataset_rows(name, split or "train")
+    return _dataset_rows(name, split)
+
+
+def local_path(source: str | Path) -> Path:
+    """The file or directory that ``source`` is read from; a path where there is nothing for a dataset of the hub."""
+    path = Path(source).expanduser()
+    return path if path.is_file() else Path(_name_and_split(path)[0])
+
+
+def _name_and_split(path: Path) -> tuple[str, str]:
+    name, _, split = (str(path), "", "") if path.is_dir() else str(path).partition(":")
+    return name, split or "train"
 
 
 def _looks_local(source: str) -> bool:
@@ -44,11 +56,13 @@ def _looks_local(source: str) -> bool:
 def _json_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield f"{path} line {number}", line
+            lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
+            for place, (number, line) in enumerate(lines):
+                if place == 0 and line.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+                    raise UserError(f"{path}: this is one array; write one object a line (jq -c '.[]' does that)")
+                yield f"{path} line {number}", line
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error}); is the file complete?") from None
+        raise UserError(f"{path}: cannot be read ({_reason(error)}); is the file complete?") from None
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -63,7 +77,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
                     number += 1
                     yield f"{path} row {number}", row
     except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read as Parquet ({_first_line(error)}); is the file complete?") from None
+        raise UserError(f"{path}: cannot be read as Parquet ({_reason(error)}); is the file complete?") from None
 
 
 def _dataset_rows(name: str, split: str) -> Iterator[tuple[str, Any]]:
@@ -85,5 +99,7 @@ def _dataset_rows(name: str, split: str) -> Iterator[tuple[str, Any]]:
         yield f"{name} ({split}) row {number}", row
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _reason(error: Exception) -> str:
+    """What an error says, without the path, which has been named, and on one line."""
+    text = getattr(error, "strerror", None) or str(error)
+    return next(iter(text.splitlines()), type(error).__name__).rstrip(".")

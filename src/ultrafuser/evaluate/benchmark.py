@@ -9,38 +9,34 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate.catalogue import TaskInfo
 from ultrafuser.evaluate.choice import choose_tasks
+from ultrafuser.evaluate.directory import TRACEBACKS_FILE, claimed, prepare
 from ultrafuser.evaluate.harness import require_harness, run_task
 from ultrafuser.evaluate.kept import KeptAnswers
 from ultrafuser.evaluate.miniworld import run_miniworld
 from ultrafuser.evaluate.models import Model, find_models, open_model, specialist_rows
 from ultrafuser.evaluate.report import write_reports
-from ultrafuser.evaluate.results import RESULTS_FILE, Failure, Results
+from ultrafuser.evaluate.results import Failure, Results
 from ultrafuser.evaluate.score import TaskScore
 from ultrafuser.evaluate.settings import EvalSettings
 from ultrafuser.facts import run_facts
-from ultrafuser.io import read_json
 from ultrafuser.model.digest import model_digest
 from ultrafuser.model.load import find_device, free_memory
 from ultrafuser.sandbox import isolation
 from ultrafuser.testsets import load_test_set
-from ultrafuser.train.claim import differences
 
 if TYPE_CHECKING:
     from ultrafuser.evaluate.lm import UltraFuserLM
 
-ANSWERS_FILE, TRACEBACKS_FILE = "answers.sqlite", "failures.log"
 DECISIVE = ("limit", "seed", "cot", "max_new_tokens", "template", "dtype")  # the settings that change what is answered
 JUDGED_NEW_TOKENS = 1024  # of an answer that a judge reads
 
@@ -65,7 +61,7 @@ def evaluate_models(models: Sequence[str | Path], tasks: Sequence[str], settings
     rows = find_models(models, settings)
     results = _start(rows, chosen, settings)
     hopeless = _hopeless(chosen, settings)
-    with _kept(settings.out) as kept:
+    with claimed(settings.out, results.question) as kept:
         for row in rows:
             for task in chosen:
                 if task.name in hopeless:
@@ -100,19 +96,9 @@ def _start(rows: Sequence[Model], tasks: Sequence[TaskInfo], settings: EvalSetti
         "data": str(settings.data_dir or "hub"),
         "judge": judge and {name: getattr(judge, name) for name in ("base_url", "model", "reference")},
     }
-    file = settings.out / RESULTS_FILE
-    changed = differences(read_json(file).get("question"), question) if file.exists() and not settings.overwrite else []
-    if changed:
-        raise UserError(
-            f"{settings.out}: holds the results of another evaluation ({changed[0]}); choose another --out, or give --overwrite "
-            "(answers that are there are used again)"
-        )
-    try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{settings.out}: cannot be created ({error.strerror}); choose another --out") from None
-    facts = run_facts(settings.seed) | {"sandbox": isolation()}
     specialists = specialist_rows(rows, settings.specialists)
+    prepare(settings.out, question, overwrite=settings.overwrite)
+    facts = run_facts(settings.seed) | {"sandbox": isolation()}
     return Results([row.name for row in rows], tasks, specialists, settings, facts, question)
 
 
@@ -126,8 +112,8 @@ def _hopeless(tasks: Sequence[TaskInfo], settings: EvalSettings) -> Mapping[str,
             if task.kind == "judged":
                 _check_judge(settings)
         except UserError as error:
-            found[task.name] = Failure(str(error))
-            _say(f"{task.name}: {error}")
+            found[task.name] = Failure(str(error).removeprefix(f"{task.test_set}: "))
+            _say(f"{task.name}: {found[task.name].reason}")
     return found
 
 
@@ -136,17 +122,6 @@ def _check_judge(settings: EvalSettings) -> None:
 
     assert settings.judge is not None
     check_judge(settings.judge)
-
-
-@contextmanager
-def _kept(out: Path) -> Iterator[KeptAnswers]:
-    """The answers kept in ``out``, for one evaluation at a time. Raises `UserError` while there is another."""
-    try:
-        lock = FileLock(out / f"{ANSWERS_FILE}.lock").acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{out}: another evaluation is going on there; wait for its end or choose another --out") from None
-    with lock, closing(KeptAnswers(out / ANSWERS_FILE)) as kept:
-        yield kept
 
 
 def _evaluate(model: Model, tasks: Sequence[TaskInfo], results: Results, kept: KeptAnswers) -> None:

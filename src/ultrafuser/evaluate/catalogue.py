@@ -46,15 +46,23 @@ class TaskInfo:
         return PREFIX + self.name
 
 
-NUMBER = "The number after the last ####, or else the last number in the answer."
+# A model's thoughts, <think>..</think>, are put aside before any of these is applied.
+NUMBER = (
+    "The number after the last ####, else in the last \\boxed{}, else right after the last 'answer is' or 'answer:' if no '=' "
+    "comes later, else the last number."
+)
 MATH_ANSWER = (
-    "What the last \\boxed{} holds, or else what follows the last 'answer is'; equal values count, however they are written."
+    "What the last \\boxed{} holds, or else what follows the last 'answer is' or 'answer:'; equal values count, however they are "
+    "written."
 )
 LETTER = (
-    "The letter in \\boxed{} or declared ('the answer is B'), else the one that the answer begins with or that stands alone on a "
-    "line, else the only one in brackets."
+    "The letter in \\boxed{} or declared ('the answer is B'), else one that begins the answer, is alone on a line, ends a "
+    "conclusion ('So B.') or begins the last line, else the only one named."
 )
-PROGRAM = "The first fenced block that defines the function, or else the bare code, run against the tests in the sandbox."
+PROGRAM = (
+    "The first fenced block that defines the function (stubs last), else bare code or a function body, without what follows but "
+    "with what it needs, run against the tests in the sandbox."
+)
 FIRST_WORD = (
     "Each option is judged alone: the first 'yes' or 'no' in the answer; an option without either is judged wrongly, and is one "
     "unreadable answer."

@@ -21,7 +21,7 @@ def choose_tasks(names: Sequence[str], *, cot: bool = False) -> list[TaskInfo]:
     """
     known = [*TASKS, *GROUPS]
     chosen: dict[str, TaskInfo] = {}
-    for name in names:
+    for name in filter(None, names):  # a comma at the end of a list is no task
         if name not in known:
             raise UserError(f"unknown task '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")
         for one in GROUPS.get(name, [name]):

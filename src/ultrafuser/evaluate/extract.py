@@ -1,11 +1,11 @@
 r"""What a model's free text answers: one rule per kind of task, each a pure function that returns None when it finds nothing.
 
 The sentence that a reader sees next to a score stands in `catalogue.py`; here is the rule itself. None counts as a wrong answer
-and is reported separately, so that "cannot do it" and "does not say it in a form we can read" are told apart. `read_program`
-has a file of its own, `extract_program.py`.
+and is reported separately, so that "cannot do it" and "does not say it in a form we can read" are told apart. `read_letter` and
+`read_program` have files of their own, `extract_letter.py` and `extract_program.py`. All are given an answer `without_thoughts`.
 
-Departures from lm-evaluation-harness: it reads GSM8K by two filters, a strict and a flexible one; ours is one rule, close to
-the flexible one. It reads MATH by a phrase that only its four-shot prompt elicits.
+Departures from lm-evaluation-harness: it reads GSM8K by two filters, a strict and a flexible one; ours is one rule that looks
+for a stated answer before it takes the last number. It reads MATH by a phrase that only its four-shot prompt elicits.
 """
 
 from __future__ import annotations
@@ -15,42 +15,73 @@ from fractions import Fraction
 
 from ultrafuser.testsets_hub import last_boxed
 
-_NUMBER = re.compile(
-    r"(?:(?<![\w)])-)?"  # a minus sign, unless it stands after something it could be subtracted from
-    r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
-    r"(?:/[0-9]+)?"
+# "The answer is", "**Answer:**", "the answer to this problem is therefore": what follows is the answer.
+STATED = (
+    r"\b(?i:answer)\**(?i:,? then,?| to (?:this|the) (?:question|problem))?(?:\s*[:=]|\s+(?i:is)\b:?)"
+    r"\**(?:\s*(?i:therefore|thus|then|clearly|simply|about|approximately)\b)?"
 )
+# How a number can be written, and how `_NUMBER` knows it; in this order.
+_SPELLINGS = (
+    (r"[−–]", "-"),  # minus signs
+    (r"\{,\}|\\[!,]|(?<=\d)[\u00a0\u2009\u202f](?=\d{3})", ""),  # separators of thousands, but for the comma
+    (r"(?<=\d)\s*\\[dt]?frac", r" \\frac"),  # 3\frac{1}{2} is a mixed number
+    (r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r"\1/\2"),
+    (r"\\?[$%]|[£€¥]", ""),
+)
+_NUMBER = re.compile(
+    r"(?P<minus>(?<![\w)])-)?"  # unless it stands after something it could be subtracted from
+    r"(?:(?P<whole>[0-9]{1,9}) (?=[0-9]+/[1-9]))?"  # the 3 of 3 1/2
+    r"(?P<number>(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2}\b)?)"
+    r"(?:/(?P<denominator>[0-9]+))?"
+)
+# Not the 2 of the Markdown heading "#### 2. Add them up".
+_MARKED = re.compile(rf"####[\s*]*({_NUMBER.pattern})(?![.,/]?\d|[.):]\**[ \t]+\S)")
+# With a calculation after it, it is no final answer but the head of one: "Answer: 16 eggs a day. 16 - 3 = 13".
+_STATED_NUMBER = re.compile(rf"{STATED}[\s*:(]*({_NUMBER.pattern})(?![^=]*=)")
 _LONGEST_NUMBER = 100  # characters; Python refuses to turn thousands of digits into a number
 
 
+def without_thoughts(text: str) -> str:
+    """What ``text`` says after its thoughts, ``<think>..</think>``; nothing if they never end."""
+    return text.rpartition("</think>")[2].partition("<think>")[0]
+
+
 def read_number(text: str) -> str | None:
-    r"""GSM8K: the number after the last ``####``, or else the last number of the text, as a reduced decimal-free string.
+    r"""GSM8K: the final number of the text as a reduced decimal-free string.
 
-    Commas, currency and percent signs do not matter; ``18``, ``18.00`` and ``$18.`` are the same, ``1/2`` is one number and
-    equals ``0.5``. The result is canonical: equal numbers give equal strings (``"18"``, ``"1/2"``).
+    In this order: the number after the last ``####``; the one in the last ``\boxed{}``; the one right after the last "answer is"
+    or "answer:", if no ``=`` comes later; the last one of all. Commas, currency and percent signs do not matter; ``18``,
+    ``18.00`` and ``$18.`` are the same, ``1/2`` is one number and equals ``0.5``. The result is canonical: equal numbers give
+    equal strings (``"18"``, ``"1/2"``).
     """
-    text = re.sub(r"\\?[$%]|\\[!,]", "", text.replace("{,}", ",").replace("−", "-"))
-    _, mark, after = text.rpartition("####")
-    marked = _NUMBER.search(after) if mark else None
-    found = marked.group() if marked else next(iter(_NUMBER.findall(text)[::-1]), None)
-    if found is None:
-        return None
-    number, _, denominator = found.replace(",", "").partition("/")
-    if len(found) > _LONGEST_NUMBER or (denominator and not int(denominator)):
-        return found
-    return str(Fraction(number) / int(denominator or 1))
+    for pattern, written in _SPELLINGS:
+        text = re.sub(pattern, written, text)
+    marked = [match[1] for match in _MARKED.finditer(text)]
+    in_box = [match[0] for match in _NUMBER.finditer((boxed(text) or "").rpartition("=")[2])][:1]
+    stated = [match[1] for match in _STATED_NUMBER.finditer(text)]
+    found = marked or in_box or stated or [match[0] for match in _NUMBER.finditer(text)]
+    return _canonical(found[-1]) if found else None
 
 
-_STATED = re.compile(r"\banswer\s*(?:is|:)\s*:?", re.IGNORECASE)
+def _canonical(text: str) -> str:
+    number = _NUMBER.fullmatch(text.replace(",", ""))
+    if number is None or len(text) > _LONGEST_NUMBER:
+        return text
+    denominator = int(number["denominator"] or 1)
+    if not denominator:
+        return text
+    value = int(number["whole"] or 0) + Fraction(number["number"]) / denominator
+    return str(-value if number["minus"] else value)
+
+
 _DELIMITED = re.compile(r"[\s*:]*(?:\$\$?(.+?)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\])", re.DOTALL)
 
 
 def read_math(text: str) -> str | None:
     r"""MATH: what the last ``\boxed{..}`` holds, or else what follows the last "answer is" (or "answer:") in its sentence."""
-    boxed = last_boxed(text)
-    stated = list(_STATED.finditer(text))
-    if boxed is not None or not stated:
-        return boxed
+    in_box, stated = boxed(text), list(re.finditer(STATED, text))
+    if in_box is not None or not stated:
+        return in_box
     rest = text[stated[-1].end() :]
     delimited = _DELIMITED.match(rest)
     if delimited:
@@ -59,30 +90,9 @@ def read_math(text: str) -> str | None:
     return re.split(r"\n|\.(?=\s|$)", rest.strip(" \n*:"))[0].strip(" *$") or None
 
 
-def read_letter(text: str, letters: str = "ABCDE") -> str | None:
-    r"""SAT-Math and AQuA: the capital letter of the option that the text chooses.
-
-    In this order: a letter in ``\boxed{}``; the last one declared ("the answer is B", "Answer: (B)", "option B is correct");
-    the one that the text begins with ("B) 5"); the last one alone on a line; the only one named in brackets or after "option".
-    (The only one: a text that merely repeats the options has chosen none.)
-    """
-    boxed = re.fullmatch(rf"(?:\\\w+\{{)?\W*([{letters}])\W*", last_boxed(text) or "")
-    if boxed:
-        return boxed.group(1)
-    letter = rf"[\s*_$(\[:]*(?:\\\w+\{{)?([{letters}])(?![\w'’])"
-    declared = (
-        rf"\b(?i:ans(?:wer)?|correct option|correct choice)\W{{0,4}}(?i:is|would be|should be)?:?\s*(?i:option|choice)?{letter}"
-        rf"|\b([{letters}])\b\W{{0,3}}(?i:is (?:the )?(?:correct|right|best|answer))\b"
-    )
-    begins = rf"\A[\s*(\[]*([{letters}])(?:[).:,\]*]|\s*$)"
-    alone = rf"^\W*([{letters}])\W*$"
-    repeats = len(set(re.findall(rf"^[\s*(]*([{letters}])[).:]", text, re.MULTILINE))) > 1
-    for pattern in (declared, alone) if repeats else (declared, begins, alone):
-        found = list(re.finditer(pattern, text, re.MULTILINE))
-        if found:
-            return next(group for group in found[-1].groups() if group)
-    named = set(re.findall(rf"\(([{letters}])\)", text)) or set(re.findall(rf"\b(?i:option|choice){letter}", text))
-    return named.pop() if len(named) == 1 else None
+def boxed(text: str) -> str | None:
+    r"""What the last ``\boxed{}`` holds that is not empty (one is often only mentioned)."""
+    return last_boxed(re.sub(r"\\(?:boxed|fbox)\s*\{\s*\}", "", text))
 
 
 def read_yes_no(text: str, *, last: bool = False) -> str | None:

@@ -1,76 +1,81 @@
-"""The Python program in an answer to HumanEval or MBPP. A pure function: nothing is run here, see `ultrafuser.sandbox`."""
+"""The Python program in an answer to HumanEval or MBPP. Pure functions: nothing is run here, see `ultrafuser.sandbox`.
+
+`read_program` looks for the function, in fences or out of them; `python_code.py` says what a piece of Python defines and needs.
+"""
 
 from __future__ import annotations
 
-import ast
 import re
 import textwrap
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
-# A fence that is never closed (an answer cut off) holds the rest of the text.
-_FENCE = re.compile(r"^[ \t]*```[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+from ultrafuser.evaluate.python_code import needed_part, parses, parsing_part, returns
+
+_OPENS = re.compile(r"(?:`{3,}|~{3,})(?:[^\n`~]*\n)?")
+# Some fences are closed on the last line of code; one that never is (an answer cut off) holds the rest of the text.
+_CLOSES = re.compile(r"^[ \t]*(?:`{3,}|~{3,})|(?:`{3,}|~{3,})[ \t]*$|\Z", re.MULTILINE)
+_MOST_CLOSINGS = 8  # that are tried for one fence
 _CODE_LINE = re.compile(r"(?:from|import|def|class|async def)\s|@\w|\w+\s*=")
 
 
 def read_program(text: str, entry_point: str, head: str = "") -> str | None:
     """The code of ``text`` that defines ``entry_point``, or None if there is none.
 
-    In this order: the first fenced block that defines it; bare code that does, without the prose before and after it; a
-    function body alone, fenced or bare, which is put under ``head``, the head of the function as the question gave it.
+    In this order: the first fenced block that defines it as something that returns, or else the first that defines it at all;
+    bare code that does, without the prose before and after it; a function body alone, fenced or bare, which is put under
+    ``head``, the head of the function as the question gave it. What follows the function (the model's own tests) is left out,
+    but for definitions that it needs; those are taken from the other blocks too.
     """
-    fenced = _FENCE.findall(text)
-    blocks = [*fenced, *map(textwrap.dedent, fenced)]
-    defining = re.compile(rf"^(?:async )?def {re.escape(entry_point)}\b|^{re.escape(entry_point)}\s*=", re.MULTILINE)
+    blocks = list(_fenced(text))
+    defining = re.compile(rf"^(?:(?:async )?def {entry_point}\b|{entry_point}\s*(?::[^=\n]+)?=(?!=))", re.MULTILINE)
     if defining.search("\n".join((*blocks, text))):
-        return next(code for code in (*blocks, *_bare_code(text)) if defining.search(code))
-    bodies = (_join(head, body, entry_point) for body in (*fenced, text)) if head else iter(())
-    return next((program for program in bodies if program), None)
+        fenced = [code for code in blocks if defining.search(code)]
+        codes = (_sound_part(code, defining) for code in fenced) if fenced else filter(defining.search, _bare_code(text))
+        return needed_part(_first_that_returns(codes, entry_point), entry_point, blocks)
+    bodies = (_join(head, body, entry_point) for body in (*blocks, text)) if head else iter(())
+    return next((needed_part(program, entry_point, blocks) for program in bodies if program), None)
+
+
+def _fenced(text: str) -> Iterator[str]:
+    """What stands between fences; dedented where it only parses so. A docstring may hold fences: the first end that parses."""
+    place = 0
+    while opening := _OPENS.search(text, place):
+        start = opening.end()
+        ends = [(closing.start(), closing.end()) for closing in islice(_CLOSES.finditer(text, start), _MOST_CLOSINGS)]
+        codes = [(form, after) for end, after in ends for form in (text[start:end], textwrap.dedent(text[start:end]))]
+        code, place = next((one for one in codes if parses(one[0])), codes[0])
+        yield code
+
+
+def _sound_part(code: str, defining: re.Pattern[str]) -> str:
+    """``code`` without its end if only that does not parse: an answer cut off after the function."""
+    part = parsing_part(code)
+    return part if defining.search(part) else code
+
+
+def _first_that_returns(codes: Iterable[str], entry_point: str) -> str:
+    """The first of ``codes`` whose function returns something; or else, if all are stubs, the first."""
+    seen = []
+    for code in codes:
+        if returns(code, entry_point):
+            return code
+        seen.append(code)
+    return seen[0]
 
 
 def _bare_code(text: str) -> Iterator[str]:
     """What could be code in running text: from each line that begins like code to the last line with which it still parses."""
-    lines = text.splitlines()
+    lines = text.split("\n")
     for start, line in enumerate(lines):
         if _CODE_LINE.match(line):
-            yield _parsing_part(lines[start:])
+            yield parsing_part("\n".join(lines[start:]))
     # Code that does not parse is still an answer: a wrong one.
     yield text
-
-
-def _parsing_part(lines: list[str]) -> str:
-    """The longest beginning of ``lines`` that ends where the parser first stumbles, and parses."""
-    while lines:
-        error = _syntax_error("\n".join(lines))
-        if error is None:
-            break
-        lines = lines[: max(0, min(error, len(lines)) - 1)]
-    return "\n".join(lines)
 
 
 def _join(head: str, body: str, entry_point: str) -> str | None:
     """``head`` with ``body`` under it, if that makes a function that returns something."""
     forms = (body, "    " + body.lstrip(), textwrap.indent(textwrap.dedent(body), "    "))
-    for form in forms:
-        program = _parsing_part((head.rstrip("\n") + "\n" + form).splitlines())
-        functions = [node for node in _nodes(program) if isinstance(node, ast.FunctionDef) and node.name == entry_point]
-        if any(isinstance(node, ast.Return | ast.Yield) for function in functions for node in ast.walk(function)):
-            return program
-    return None
-
-
-def _nodes(program: str) -> list[ast.stmt]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(program).body
-
-
-def _syntax_error(program: str) -> int | None:
-    """The line at which ``program`` fails to parse; None if it parses."""
-    try:
-        _nodes(program)
-    except SyntaxError as error:
-        return error.lineno or 1
-    except (ValueError, RecursionError, MemoryError):  # null bytes, or brackets nested too deep for the parser
-        return 1
-    return None
+    programs = (parsing_part(head.rstrip("\n") + "\n" + form) for form in forms)
+    return next((program for program in programs if returns(program, entry_point)), None)

@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ultrafuser.errors import UserError
+from ultrafuser.evaluate.extract import without_thoughts
 from ultrafuser.evaluate.kept import KeptAnswers, request_key
 from ultrafuser.evaluate.room import LEFT_OUT, Room
 from ultrafuser.model.load import free_memory
@@ -87,10 +88,11 @@ class UltraFuserLM(HFLM):
         return str(super().apply_chat_template(chat_history, add_generation_prompt))
 
     def answer(self, conversations: Sequence[Sequence[Mapping[str, str]]], max_new_tokens: int) -> list[str]:
-        """Answer conversations that end with a user turn, greedily, in at most ``max_new_tokens`` each."""
+        """Answer conversations that end with a user turn, greedily, in at most ``max_new_tokens`` each; thoughts are left out."""
         settings = {"until": [], "do_sample": False, "max_gen_toks": max_new_tokens}
         prompts = [self.apply_chat_template([dict(message) for message in messages]) for messages in conversations]
-        return [text.strip() for text in self.generate_until([Instance(GENERATE, {}, (one, settings), 0) for one in prompts])]
+        texts = self.generate_until([Instance(GENERATE, {}, (one, settings), 0) for one in prompts])
+        return [without_thoughts(text).strip() for text in texts]
 
     def prompt_note(self) -> str | None:
         """A sentence about how the harness's prompts differ from those of our own training and chat, if they do."""
@@ -110,7 +112,10 @@ class UltraFuserLM(HFLM):
         if any(request.args[1].get("do_sample") for request in requests):
             return list(super().generate_until(requests, disable_tqdm))
         fitted = [self._fit_generation(*request.args) for request in requests]
-        return self._through_store(GENERATE, fitted, super().generate_until, "")
+        answers = self._through_store(GENERATE, fitted, super().generate_until, "")
+        for one, answer in zip(fitted, answers, strict=True):
+            self.room.answered(one, len(self.tokenizer(answer, add_special_tokens=False).input_ids))
+        return answers
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-likelihoods of continuations, and whether greedy decoding would give them."""

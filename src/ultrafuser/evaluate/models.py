@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from transformers import AutoTokenizer
 
 from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.evaluate.directory import TAKEN_OUT
 from ultrafuser.evaluate.settings import EvalSettings
 from ultrafuser.io import read_json
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
@@ -99,11 +100,11 @@ def _folder(model: Model, out: Path) -> Iterator[Path]:
     if model.inside is None:
         yield model.folder
         return
-    place = extract(model.folder, model.inside, out / "specialists" / model.name, overwrite=True)
+    place = extract(model.folder, model.inside, out / TAKEN_OUT / model.name, overwrite=True)
     try:
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(place.parent, ignore_errors=True)  # one at a time is written out
 
 
 def _find(given: str) -> Model:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ultrafuser import pages
 from ultrafuser.evaluate.catalogue import TaskInfo
+from ultrafuser.evaluate.directory import REPORT_FILES
 from ultrafuser.evaluate.results import Results
 from ultrafuser.evaluate.score import TaskScore
 from ultrafuser.io import write_text
@@ -16,12 +17,13 @@ from ultrafuser.io import write_text
 TITLE = "Benchmarks"
 SHOWN = 2  # examples of each kind, per model and task
 LONGEST = 2000  # characters of a text that are shown
+THOUGHTS = "What a model thinks (`<think>..</think>`) is left out before its answer is read."
 KINDS = ("right", "wrong", "unparsed", "not asked")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One item to show; ``kind`` is one of `KINDS`, ``label`` says how it scored."""
+    """One item to show; ``kind`` is one of `KINDS`, ``label`` says how it scored, ``judge`` what a judge said."""
 
     model: str
     kind: str
@@ -30,21 +32,23 @@ class Example:
     answer: str
     read: str
     target: str
+    judge: str
 
 
 def write_reports(results: Results) -> None:
     """Write ``results.md`` and ``report.html`` into the evaluation's directory."""
     out = results.settings.out
-    write_text(out / "results.md", to_markdown(results))
-    write_text(out / "report.html", to_html(results))
+    for name, text in zip(REPORT_FILES, (to_markdown(results), to_html(results)), strict=True):
+        write_text(out / name, text)
 
 
 def to_markdown(results: Results) -> str:
     """The tables, how each answer was read, what failed, and how it was made."""
     blocks = [f"# {TITLE}"]
-    blocks += [f"## {table.title}\n\n{table.to_markdown()}" for table in results.tables()]
+    blocks += ["\n\n".join([f"## {table.title}", table.to_markdown(), *table.remarks()]) for table in results.tables()]
     blocks += ["±: one standard error over the items. Bold: the best model of each column."]
     blocks += _bullets("Failed", _failed(results))
+    blocks += [f"## Task by task\n\n{THOUGHTS}"]
     for task in results.tasks:
         lines = [f"### {task.title}", "", f"{task.extraction} Metric: {task.metric}.", ""]
         blocks.append("\n".join(lines + [f"- {line}" for line in _score_lines(results, task)]))
@@ -65,8 +69,19 @@ def _score_lines(results: Results, task: TaskInfo) -> Iterator[str]:
     for model in results.models:
         score = results.scores.get((model, task.name))
         if score is not None:
-            counts = f"{model}: {score.n} items, {score.unparsed} answers unreadable, {score.seconds:.0f} s"
-            yield "; ".join([counts, *score.notes])
+            yield "; ".join([f"{model}: {score.n} items", *_unreadable(score), f"{score.seconds:.0f} s", *score.notes])
+
+
+def unreadable(results: Results) -> Iterator[str]:
+    """For the terminal: a line for each task on which answers could not be read, with the rule by which they are."""
+    for task in results.tasks:
+        counts = [f"{model}: {one}" for model, score in _scores_of(results, task).items() for one in _unreadable(score)]
+        if counts:
+            yield f"{task.name}: {', '.join(counts)}. Rule: {task.extraction}"
+
+
+def _unreadable(score: TaskScore) -> list[str]:
+    return [f"{score.unparsed} answer{'s' * (score.unparsed > 1)} unreadable"] if score.unparsed else []
 
 
 def to_html(results: Results) -> str:
@@ -76,6 +91,7 @@ def to_html(results: Results) -> str:
         "benchmarks.html",
         shown=max(1, len(results.specialists)),
         title=TITLE,
+        thoughts=THOUGHTS,
         results=results,
         tables=[table.to_dict() for table in results.tables()],
         failed=_failed(results),
@@ -102,7 +118,8 @@ def _kind(record: Mapping[str, Any]) -> str:
     if record.get("left_out"):
         return "not asked"
     share = _share(record)
-    if record.get("unparsed") or share is None:
+    asked = len(record["prompt"]) if isinstance(record.get("prompt"), list) else 1
+    if record.get("unparsed", 0) >= asked or share is None:
         return "unparsed"
     return "right" if share >= 0.5 else "wrong"
 
@@ -128,6 +145,7 @@ def _example(model: str, kind: str, record: Mapping[str, Any]) -> Example:
         answer=_text(record["answer"]),
         read=_text(read),
         target=_text(record.get("target", record.get("reference", ""))),
+        judge="\n".join(_text(verdict["said"]) for verdict in record.get("verdicts", ())),
     )
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ultrafuser.evaluate.catalogue import TaskInfo
-from ultrafuser.evaluate.paper import PAPER
+from ultrafuser.evaluate.directory import RESULTS_FILE, SAMPLES
+from ultrafuser.evaluate.paper import COLUMNS, PAPER
 from ultrafuser.evaluate.score import TaskScore
 from ultrafuser.evaluate.settings import EvalSettings
 from ultrafuser.evaluate.table import ScoreTable
@@ -22,7 +23,6 @@ from ultrafuser.intervals import Interval
 from ultrafuser.io import write_json, write_text
 
 BEST = "best specialist per task"
-RESULTS_FILE = "results.json"
 FAILED = "failed"
 
 
@@ -80,7 +80,7 @@ class Results:
 
     def samples_file(self, model: str, task: str) -> Path:
         """Where the single items of ``model`` on ``task`` are."""
-        return self.settings.out / "samples" / model / f"{task}.jsonl"
+        return self.settings.out / SAMPLES / model / f"{task}.jsonl"
 
     def tables(self) -> list[ScoreTable]:
         """One table of percentages, and one of marks if there are any."""
@@ -110,8 +110,12 @@ class Results:
                     table.add(model, task.title, _cell(outcome, scale))
                 elif outcome is not None:
                     table.missing[model, task.title] = FAILED
+        # What failed for all, or the paper does not tell, would take away everybody's mean.
+        known = {column for cells in table.scores.values() for column in cells}
         if self.settings.paper:
             _add_paper(table, tasks)
+            known = {task.title for task in tasks if task.title in known and task.paper_column in COLUMNS} or known
+        table.mean_over = [task.title for task in tasks if task.title in known]
         return table
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 - A prompt that leaves some room is asked, with a shorter answer allowed.
 - A prompt that leaves none is not asked: the answer counts as wrong (generation: nothing; likelihood: `LEFT_OUT`).
+- An answer that is as long as it may be was cut off.
 - A continuation without a single token of the model's vocabulary (a small one drops words it does not know) likewise.
 
 All are counted, and the score says so (`Room.notes`).
@@ -26,6 +27,7 @@ class Room:
     left_out: dict[tuple[str, str], int] = field(default_factory=dict)  # (prompt, continuation or "") -> tokens
     unwritable: set[tuple[str, str]] = field(default_factory=set)  # (prompt, continuation)
     shortened: set[str] = field(default_factory=set)
+    cut_off: dict[str, int] = field(default_factory=dict)  # prompt -> tokens that its answer could have
 
     def generation(self, prompt: str, tokens: int, wanted: int, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
         """The request for a generation of up to ``wanted`` tokens after a prompt of ``tokens``, or None if it cannot be asked."""
@@ -51,6 +53,14 @@ class Room:
         self.left_out[prompt, continuation] = sum(tokens)
         return None
 
+    def answered(self, request: tuple[str, dict[str, Any]] | None, tokens: int) -> None:
+        """Take note of the length of an answer to what `generation` returned, as tokens of its text (never more than it took)."""
+        if request is None or request[0] in self.shortened:
+            return
+        most = request[1].get("max_gen_toks")
+        if most is not None and tokens >= most:
+            self.cut_off[request[0]] = most
+
     def is_left_out(self, prompt: str, continuation: str = "") -> bool:
         """Whether this was not asked."""
         return (prompt, continuation) in self.left_out or (prompt, continuation) in self.unwritable
@@ -71,4 +81,7 @@ class Room:
         if self.shortened:
             shortened = f"{len(self.shortened)} of {self.asked} answers"
             notes.append(f"{shortened} had less room than the task allows, in a context of {self.length} tokens")
+        if self.cut_off:
+            cut_off = f"at least {len(self.cut_off)} of {self.asked} answers"
+            notes.append(f"{cut_off} were cut off at {max(self.cut_off.values())} tokens")
         return notes

@@ -74,10 +74,17 @@ class ScoreTable:
         return rows
 
     def best(self) -> dict[str, float]:
-        """The best value in every column over the models (derived row and references do not compete), rounded as shown."""
+        """The best value in a column over the models (derived row and references do not compete), rounded as shown."""
         models = [cells for name, cells in self.rows().items() if self._competes(name)]
         values = {column: [cells[column].value for cells in models if column in cells] for column in self.columns}
-        return {column: round(self._choose(found), self.digits) for column, found in values.items() if found}
+        shown = {column: [round(value, self.digits) for value in found] for column, found in values.items()}
+        # Where several are all alike, none is the best.
+        return {column: self._choose(found) for column, found in shown.items() if len(found) == 1 or len(set(found)) > 1}
+
+    def remarks(self) -> list[str]:
+        """What a reader must know beside the table: over which columns the mean is, if not over all."""
+        left_out = [domain for domain in self.domains if domain not in self._averaged()]
+        return [f"mean: without {', '.join(left_out)}"] if left_out and MEAN in self.columns else []
 
     def to_rich(self) -> Table:
         """The table for a terminal: best of each column in bold, the longer arm of each interval after it."""
@@ -109,6 +116,7 @@ class ScoreTable:
             "spread": self.spread,
             "full": self.full,
             "best": self.best(),
+            "remarks": self.remarks(),
             "rows": [
                 {
                     "model": model,
@@ -128,7 +136,7 @@ class ScoreTable:
             return self.missing.get((model, column), "–")
         ends = {"low": cell.low, "high": cell.high, "half": max(cell.value - cell.low, cell.high - cell.value)}
         value = f"{cell.value:.{self.digits}f}"
-        if self._competes(model) and round(cell.value, self.digits) == self.best()[column]:
+        if self._competes(model) and round(cell.value, self.digits) == self.best().get(column):
             value = strong.format(value)
         if math.isnan(cell.low):
             return value

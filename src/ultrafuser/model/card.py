@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
+import ultrafuser
 from ultrafuser import hub
+from ultrafuser.model.adapters import CONFIG_FILE, WEIGHTS_FILE
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
+from ultrafuser.model.digest import weights_digest
 from ultrafuser.model.lineup import LineUp
+from ultrafuser.model.notes import specialist_notes
 from ultrafuser.model.sources import Specialist
-from ultrafuser.model.tensors import INDEX_FILE, SINGLE_FILE
+from ultrafuser.model.tensors import INDEX_FILE, dtype_name, weight_files
 
+# Training drops this.
+UNTRAINED = "The gate is fresh from `ultrafuser fuse`, untrained: train it with `ultrafuser train` before use.\n\n"
 USE = """## Use
 
 ```python
@@ -29,6 +34,10 @@ prompt = tokenizer.apply_chat_template(
 print(tokenizer.decode(model.generate(**prompt, max_new_tokens=256)[0]))
 ```
 """
+SAMPLED = (
+    "Of a file of weights the header and the beginning, the middle and the end of every tensor are hashed\n"
+    "(`ultrafuser.model.digest.weights_digest`).\n"
+)
 
 
 def model_card(specialists: Sequence[Specialist], lineup: LineUp, config: UltraFuserConfig) -> str:
@@ -38,15 +47,18 @@ def model_card(specialists: Sequence[Specialist], lineup: LineUp, config: UltraF
         f"---\n{yaml.safe_dump(_metadata(specialists), sort_keys=False)}---\n",
         f"# A fused model of {len(specialists)} specialists: {names}\n",
         "Every token runs through all specialists; a gate weighs their last hidden states per token, and the logits are the\n"
-        "weighted sum (UltraFuser, arXiv 2403.08281). A gate fresh from `ultrafuser fuse` is untrained: train it with\n"
-        "`ultrafuser train` before use.\n",
-        USE,
+        "weighted sum (UltraFuser, arXiv 2403.08281).\n",
+        UNTRAINED + USE,
         _table(specialists),
         _list("Notes", _notes(specialists, config)),
         _list("Vocabulary", _vocabulary(lineup, config)),
         _list("Chat templates", _templates(lineup)),
         _list("Files it was made from (sha256)", _hashes(specialists)),
-        _list("Versions", [f"{name} {version(name)}" for name in ("ultrafuser", "transformers", "torch")]),
+        SAMPLED,
+        _list(
+            "Versions",
+            [f"ultrafuser {ultrafuser.__version__}", *(f"{name} {version(name)}" for name in ("transformers", "torch"))],
+        ),
     ]
     return "\n".join(parts)
 
@@ -61,15 +73,16 @@ def _table(specialists: Sequence[Specialist]) -> str:
     rows = ["| name | from | architecture | layers | width | rows | dtype |", "|---|---|---|---|---|---|---|"]
     for one in specialists:
         adapter = f" (adapter on `{hub.origin(one.folder)}`)" if one.adapter else ""
-        c, dtype, place = one.config, str(one.dtype).removeprefix("torch."), hub.origin(one.adapter or one.folder)
+        c, dtype, place = one.config, dtype_name(one.dtype), hub.origin(one.adapter or one.folder)
         cells = (one.name, f"`{place}`{adapter}", c.model_type, c.num_hidden_layers, c.hidden_size, one.rows, dtype)
         rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(["## Specialists\n", *rows, ""])
 
 
 def _notes(specialists: Sequence[Specialist], config: UltraFuserConfig) -> Iterator[str]:
-    yield f"weights in {str(config.dtype).removeprefix('torch.')}, the gate in float32"
-    yield from (f"{one.name}: {note}" for one in specialists for note in one.notes)
+    dtype = config.dtype
+    yield f"weights in {dtype_name(dtype)}, the gate in float32"
+    yield from specialist_notes(specialists, dtype)
 
 
 def _vocabulary(lineup: LineUp, config: UltraFuserConfig) -> Iterator[str]:
@@ -84,25 +97,23 @@ def _vocabulary(lineup: LineUp, config: UltraFuserConfig) -> Iterator[str]:
 def _templates(lineup: LineUp) -> Iterator[str]:
     alike = "each specialist keeps its own" if lineup.plan.slot_tokens else "all specialists have the same"
     yield f"{alike}; the fused tokenizer's template writes them all at once"
-    for name, pieces in lineup.pieces.items():
-        yield from (f"{name}: {note}" for note in pieces.notes)
+    yield from lineup.template_notes
 
 
 def _hashes(specialists: Sequence[Specialist]) -> Iterator[str]:
     for one in specialists:
-        for folder in dict.fromkeys((one.folder, one.adapter or one.folder)):
-            for name in ("config.json", "adapter_config.json", INDEX_FILE, SINGLE_FILE, "adapter_model.safetensors"):
-                if (folder / name).is_file():
-                    yield f"{one.name}: {name}{_hash(folder / name)}"
+        for file in _files(one):
+            if file.suffix == ".safetensors":
+                yield f"{one.name}: {file.name} (sampled) `{weights_digest(file)}`"
+            else:
+                yield f"{one.name}: {file.name} `{hashlib.sha256(file.read_bytes()).hexdigest()}`"
 
 
-def _hash(file: Path) -> str:
-    """Of a weights file only the header, which costs nothing to read, however large the file."""
-    with open(file, "rb") as stream:
-        if file.suffix != ".safetensors":
-            return f" `{hashlib.sha256(stream.read()).hexdigest()}`"
-        prefix = stream.read(8)
-        return f" (header) `{hashlib.sha256(prefix + stream.read(struct.unpack('<Q', prefix)[0])).hexdigest()}`"
+def _files(one: Specialist) -> Iterator[Path]:
+    """Configuration and weights of a specialist and its adapter."""
+    small = [one.folder / "config.json", one.folder / INDEX_FILE]
+    own = [one.adapter / name for name in (CONFIG_FILE, WEIGHTS_FILE)] if one.adapter else []
+    yield from (file for file in (*small, *weight_files(one.folder), *own) if file.is_file())
 
 
 def _list(title: str, lines: Iterable[str]) -> str:

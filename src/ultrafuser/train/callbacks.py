@@ -7,10 +7,12 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
+
+from ultrafuser.train.interrupt import RememberedInterrupt
+from ultrafuser.train.processes import any_process
 
 
 class ProgressBar(TrainerCallback):
@@ -57,6 +59,7 @@ def headline(logs: dict[str, float]) -> str:
 class StopOnInterrupt(TrainerCallback):
     """On the first Ctrl-C finish the step, save and stop; on the second stop at once, as Python does.
 
+    One that was remembered (`interrupts_remembered`) counts: it was swallowed on its way, or this would not have been reached.
     A context manager: the signal handler is in place inside the ``with`` block only.
     """
 
@@ -67,6 +70,8 @@ class StopOnInterrupt(TrainerCallback):
         self.previous: Any = None
         if threading.current_thread() is threading.main_thread():
             self.previous = signal.signal(signal.SIGINT, self._ask)
+            if isinstance(self.previous, RememberedInterrupt) and self.previous.asked:
+                self.asked = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -80,15 +85,6 @@ class StopOnInterrupt(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if any_process(self.asked, args.device):
             control.should_save = control.should_training_stop = True
-
-
-def any_process(flag: bool, device: torch.device) -> bool:
-    """Is the flag set on any process? They must all stop at the same step, or the rest would wait for ever."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return flag
-    flags = torch.tensor(int(flag), device=device)
-    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
-    return bool(flags.item())
 
 
 class LogBeforeSaving(TrainerCallback):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from ultrafuser.data.dataset import ConversationDataset
 from ultrafuser.errors import UserError
-from ultrafuser.io import read_json, write_json
+from ultrafuser.io import new_directory, read_json, require_new, write_json
 from ultrafuser.train.processes import process_state
 from ultrafuser.train.stage import DECISIVE_SETTINGS, Stage, TrainSettings
 
@@ -28,7 +28,8 @@ SETTINGS_FILE = "settings.json"
 def claim(work: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
     """Make ``work`` the work directory of the run that ``facts`` describe; what such a run left there stays.
 
-    Raises `UserError`, naming what differs, if another run left it unfinished and ``overwrite`` is not given.
+    Raises `UserError`, if ``overwrite`` is not given, where another run left it unfinished, naming what differs, and where
+    something else lies there.
     """
     facts = json.loads(json.dumps(facts))
     left = work / SETTINGS_FILE
@@ -38,13 +39,25 @@ def claim(work: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
             f"{work}: holds an unfinished run with other settings ({'; '.join(changed)}); "
             "give the same settings to go on, or --overwrite to start anew"
         )
+    if not left.exists():
+        require_new(work, overwrite=overwrite)
     state = process_state()
     state.wait_for_everyone()
     if state.is_main_process and (changed or not left.exists()):
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        write_json(left, facts)
+        with new_directory(work, overwrite=overwrite) as staging:
+            write_json(staging / SETTINGS_FILE, facts)
     state.wait_for_everyone()
+
+
+def require_creatable(work: Path) -> None:
+    """Raise `UserError` if ``work`` could not be created. Tried, in the nearest directory there is: rights do not tell it all."""
+    try:
+        folder = work.absolute().parent
+        while not folder.exists():
+            folder = folder.parent
+        tempfile.TemporaryDirectory(prefix=f".{work.name}.", dir=folder).cleanup()
+    except OSError as error:
+        raise UserError(f"{work}: cannot be created in {folder} ({error.strerror}); choose another output") from None
 
 
 def run_facts(stages: list[Stage], dataset: ConversationDataset, settings: TrainSettings) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from ultrafuser.data.collate import Collator
 from ultrafuser.data.dataset import ConversationDataset
 from ultrafuser.errors import UserError
 from ultrafuser.io import require_space
-from ultrafuser.train.callbacks import LogBeforeSaving, ProgressBar, StopOnInterrupt, any_process
+from ultrafuser.train.callbacks import LogBeforeSaving, ProgressBar, StopOnInterrupt
 from ultrafuser.train.checkpoint import checkpoints
 from ultrafuser.train.claim import claim, run_facts
 from ultrafuser.train.load import computes_in_bf16
 from ultrafuser.train.moves import set_in_motion
-from ultrafuser.train.processes import process_state
+from ultrafuser.train.processes import any_process, process_state
 from ultrafuser.train.stage import Stage, TrainSettings, split_batch
 from ultrafuser.train.trainer import StageTrainer, checkpoint_bytes
 
@@ -43,7 +43,7 @@ def train_stage(
     ``gate/<domain>/<specialist>``, ``gate_entropy/<domain>`` and ``gate_entropy`` (nats).
 
     Raises:
-        UserError: the batch cannot be shared, the stage does not suit the model, or the disk is too full.
+        UserError: the batch cannot be shared, the stage does not suit the model, training has diverged, or the disk is too full.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is saved.
     """
     folder = Path(work_dir)

@@ -18,6 +18,7 @@ from transformers.utils import logging as hf_logging
 from ultrafuser.errors import UserError
 from ultrafuser.io import read_json
 from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM
+from ultrafuser.model.tensors import open_checkpoint
 from ultrafuser.train.processes import process_state
 from ultrafuser.train.stage import Stage, TrainSettings
 
@@ -25,12 +26,13 @@ KEPT_WHOLE = ["model.gate", "lm_head", "embed_tokens"]
 
 
 def require_fused(folder: Path) -> None:
-    """Raise `UserError` unless ``folder`` holds a fused model."""
+    """Raise `UserError` unless ``folder`` holds a fused model with all of its weights."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such directory; give a fused model, as 'ultrafuser fuse' writes it")
     model_type = read_json(folder / "config.json").get("model_type")
     if model_type != "ultrafuser":
         raise UserError(f"{folder}: is a {model_type} model, not a fused one; make one with 'ultrafuser fuse'")
+    open_checkpoint(folder)
 
 
 def require_quantiser(settings: TrainSettings) -> None:

@@ -14,3 +14,12 @@ def process_state() -> PartialState:
     """
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     return PartialState(cpu=on_cpu)
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Is the flag set on any process? They must all stop at the same step, or the rest would wait for ever."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return flag
+    flags = torch.tensor(int(flag), device=device)
+    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+    return bool(flags.item())

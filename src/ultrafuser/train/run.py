@@ -11,6 +11,7 @@ import gc
 import glob
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,17 +20,21 @@ from typing import Any
 import torch
 import transformers
 from rich.console import Console
-from transformers import AutoTokenizer
 
 import ultrafuser
 from ultrafuser.data.conversations import Conversation, read_conversations
 from ultrafuser.data.dataset import ConversationDataset, encode_dataset
+from ultrafuser.data.domains import doubtful_domains
+from ultrafuser.data.rows import local_path
+from ultrafuser.data.wording import plural
 from ultrafuser.decontaminate import warn_if_unchecked
 from ultrafuser.errors import UserError
 from ultrafuser.io import FULL, new_directory, read_json, require_new, write_json, write_text
+from ultrafuser.model.card import UNTRAINED
 from ultrafuser.model.digest import model_digest
+from ultrafuser.model.sources import read_tokenizer
 from ultrafuser.train.checkpoint import remove_checkpoints
-from ultrafuser.train.claim import SETTINGS_FILE, claim, run_facts
+from ultrafuser.train.claim import SETTINGS_FILE, claim, require_creatable, run_facts
 from ultrafuser.train.fit import DEFAULT, stage_arguments, train_stage
 from ultrafuser.train.load import load_model, require_fused, require_quantiser
 from ultrafuser.train.moves import moved_weights
@@ -39,6 +44,7 @@ from ultrafuser.train.stage import PAPER_STAGES, Stage, TrainSettings, check_sta
 from ultrafuser.train.trainer import METRICS_FILE
 
 __all__ = ["train", "train_stage"]
+logger = logging.getLogger(__name__)
 Data = str | Path | Sequence[str | Path] | Sequence[Conversation]
 
 
@@ -63,7 +69,7 @@ class _Run:
 
     @property
     def last_result(self) -> Path:
-        return self.result(self.stages[-1]) if self.stages else self.source
+        return self.result(self.stages[-1])
 
     @property
     def kept(self) -> dict[Path, Path]:
@@ -92,14 +98,15 @@ def train(
         domains: by default those found in the data, in order of appearance.
 
     Raises:
-        UserError: a mistake in the arguments or the data; an unfinished run with other settings; a full disk.
+        UserError: a mistake in the arguments or the data; an unfinished run with other settings; training that has diverged;
+            a full disk.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is saved.
     """
     run = _Run(Path(model_dir), Path(out), [stage for stage in stages if stage.steps], settings)
     main = process_state().is_main_process
     if not main:
         logging.getLogger("ultrafuser").setLevel(logging.ERROR)
-    _check(run, stages)
+    _check(run, stages, data, domains or ())
     tokenizer, dataset = _read_data(run, data, domains)
     for stage in run.stages:  # a mistake in the last stage is to be found now
         stage_arguments(dataset, stage, run.folder(stage), settings)
@@ -121,31 +128,53 @@ def train(
     return run.out
 
 
-def _check(run: _Run, stages: Sequence[Stage]) -> None:
+def _check(run: _Run, stages: Sequence[Stage], data: Data, domains: Sequence[str]) -> None:
+    """Find every mistake that can be found before anything long begins."""
     require_fused(run.source)
     check_stages(stages, run.settings)
     require_quantiser(run.settings)
-    require_new(run.out, overwrite=run.settings.overwrite)
+    if repeated := [domain for domain, count in Counter(domains).items() if count > 1]:
+        raise UserError(f"domain '{repeated[0]}' is given twice; give it once")
+    _check_places(run, [run.source, *map(local_path, _sources(data))])
+
+
+def _check_places(run: _Run, inputs: Sequence[Path]) -> None:
+    """Nothing that is read may be replaced, nor be written into: a model's directory is copied whole."""
+    mine, overwrite = run.work.exists(), run.settings.overwrite
+    require_new(run.out, overwrite=overwrite, inputs=inputs)
+    require_new(run.work, overwrite=True, inputs=inputs)  # `claim` says whose it is
     for folder in run.kept.values():
-        if not run.work.exists():  # else it is this run that made it
-            require_new(folder, overwrite=run.settings.overwrite)
+        require_new(folder, overwrite=overwrite or mine, inputs=inputs)  # if mine, it is this run that made it
+    if run.out.resolve().is_relative_to(run.source.resolve()):
+        raise UserError(f"{run.out}: lies in {run.source}, which is read from; choose another output")
+    require_creatable(run.work)
 
 
 def _read_data(run: _Run, data: Data, domains: Sequence[str] | None) -> tuple[Any, ConversationDataset]:
-    tokenizer = AutoTokenizer.from_pretrained(run.source)
+    tokenizer = read_tokenizer(run.source)
     conversations = _conversations(data, domains)
     found = list(domains or dict.fromkeys(conversation.domain for conversation in conversations))
     length = min(run.settings.max_length, read_json(run.source / "config.json").get("max_position_embeddings") or 2**31)
     shown = run.settings.progress and process_state().is_main_process
     dataset = encode_dataset(conversations, tokenizer, domains=found, max_length=length, progress=shown)
-    _say(run, dataset.summary())
+    if dataset.complete:  # else it has been warned of
+        _say(run, dataset.summary())
+    reads = sum(stage.steps * stage.per_domain for stage in run.stages)
+    for doubt in doubtful_domains(dataset.counts, reads, chosen=domains is not None):
+        logger.warning(doubt)
     return tokenizer, dataset
 
 
+def _sources(data: Data) -> list[str | Path]:
+    """What ``data`` are read from; nothing for conversations."""
+    items = [data] if isinstance(data, str | Path) else data
+    return [item for item in items if not isinstance(item, Conversation)]
+
+
 def _conversations(data: Data, domains: Sequence[str] | None) -> list[Conversation]:
-    if not isinstance(data, str | Path) and all(isinstance(item, Conversation) for item in data):
+    sources = _sources(data)
+    if not sources:
         return list(data)  # type: ignore[arg-type]
-    sources: list[str | Path] = [data] if isinstance(data, str | Path) else list(data)  # type: ignore[arg-type]
     conversations = read_conversations(sources, domains=domains)
     warn_if_unchecked(sources)
     return conversations
@@ -158,7 +187,7 @@ def _run_stage(run: _Run, source: Path, tokenizer: Any, dataset: ConversationDat
     settings = replace(run.settings, seed=run.settings.seed + number, overwrite=False)
     model = load_model(source, stage, settings)
     place = f"stage '{stage.name}' ({number + 1} of {len(run.stages)})"
-    _say(run, f"{place}: {stage.steps} steps of {stage.per_domain} examples per domain")
+    _say(run, f"{place}: {plural(stage.steps, 'step')} of {plural(stage.per_domain, 'example')} per domain")
     train_stage(model, tokenizer, dataset, stage, folder, settings)
     moved = moved_weights(model, stage)
     if process_state().is_main_process:
@@ -185,12 +214,13 @@ def _publish(run: _Run) -> None:
         write_text(staging / HISTORY / METRICS_FILE, _metrics(run.folder(stage) for stage in run.stages))
         _add_to_card(staging / "README.md", run)
         write_json(staging / HISTORY / SETTINGS_FILE, read_json(run.work / SETTINGS_FILE) | {"versions": versions})
+    (run.work / SETTINGS_FILE).unlink()  # if this is killed now, no run goes on with the rest
     shutil.rmtree(run.work)
 
 
 def _add_to_card(card: Path, run: _Run) -> None:
-    """The model card says how the model was trained."""
-    text = card.read_text(encoding="utf-8") if card.exists() else ""
+    """The model card says how the model was trained, and no longer that it was not."""
+    text = card.read_text(encoding="utf-8").replace(UNTRAINED, "") if card.exists() else ""
     rows = [
         f"| {stage.name} | {stage.moves} | {stage.steps} | {stage.per_domain} | {stage.learning_rate:g}, {stage.schedule} |"
         for stage in run.stages

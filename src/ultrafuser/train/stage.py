@@ -9,6 +9,7 @@ weight decay (it would pull the specialists away from what they were trained to)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -53,11 +54,13 @@ class Stage:
             raise UserError(f"stage '{self.name}': schedule='{self.schedule}' is not one of {', '.join(SCHEDULES)}{hint}")
         if "/" in self.name or not self.name:
             raise UserError(f"stage name {self.name!r} cannot name a directory")
-        for field, least in (("steps", 0), ("per_domain", 1), ("warmup_steps", 0), ("lora_rank", 1)):
+        for field, least in (("steps", 0), ("per_domain", 1), ("warmup_steps", 0), ("lora_rank", 1), ("lora_alpha", 1)):
             if getattr(self, field) < least:
                 raise UserError(f"stage '{self.name}': {field}={getattr(self, field)} must be at least {least}")
-        if self.learning_rate <= 0:
-            raise UserError(f"stage '{self.name}': learning_rate={self.learning_rate} must be above 0")
+        for field, bound in (("learning_rate", "above 0"), ("max_grad_norm", "above 0"), ("weight_decay", "at least 0")):
+            value = getattr(self, field)
+            if not (0 < value < math.inf or (value == 0 and bound == "at least 0")):  # so that NaN is refused too
+                raise UserError(f"stage '{self.name}': {field}={value} must be {bound} and finite")
 
 
 PAPER_STAGES = (
@@ -115,10 +118,12 @@ DECISIVE_SETTINGS = ("seed", "max_length", "load_in", "mixed_precision")
 
 
 def check_stages(stages: Sequence[Stage], settings: TrainSettings) -> None:
-    """Raise `UserError` for stages that cannot go together: none, two of one name, quantised specialists that should move."""
+    """Raise `UserError` for stages that cannot be: none with a step, two of one name, quantised specialists that should move."""
     names = [stage.name for stage in stages]
     if not names:
         raise UserError("no stage to train; give at least one")
+    if not any(stage.steps for stage in stages):
+        raise UserError(f"nothing to train: 0 steps in stage {' and stage '.join(names)}; give at least one of them some")
     if len(set(names)) < len(names):
         raise UserError(f"two stages have one name: {', '.join(names)}; rename one")
     for stage in stages:

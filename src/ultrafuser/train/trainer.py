@@ -24,6 +24,7 @@ from ultrafuser.data.dataset import ConversationDataset
 from ultrafuser.errors import UserError
 from ultrafuser.io import full_disk_told, require_space, write_text
 from ultrafuser.train.checkpoint import TRAINABLE, new_checkpoint
+from ultrafuser.train.diverged import require_finite_metrics, require_finite_weights
 from ultrafuser.train.metrics import MetricWindow, collapsed_onto
 from ultrafuser.train.moves import is_fused, moving
 from ultrafuser.train.stage import Stage
@@ -86,13 +87,17 @@ class StageTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As the Trainer's, with the metrics added; every training log line is also a line of ``metrics.jsonl``."""
+        """As the Trainer's, with the metrics added; every training log line is also a line of ``metrics.jsonl``.
+
+        Raises `UserError`, on all processes alike, if training has diverged.
+        """
         if "loss" not in logs:  # the summary at the end
             return
         domains = self.window.domains
         logs |= self.window.drain(lambda sums: self.accelerator.reduce(sums, reduction="sum"))
         passes = self.sampler.passes(self.state.global_step)
         logs |= {f"passes/{domain}": float(count) for domain, count in zip(domains, passes, strict=True)}
+        require_finite_metrics(logs, self.stage, self.state.global_step, self.folder)
         super().log(logs, start_time)
         self._add_to_metrics()
         winner = collapsed_onto(logs, domains, self.specialists)
@@ -124,6 +129,7 @@ class StageTrainer(Trainer):
     # Checkpoints
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        require_finite_weights(moving(self.model), self.stage, self.state.global_step, self.folder)
         require_space(self.folder, checkpoint_bytes(self.model))
         main, barrier, keep = self.args.should_save, self.accelerator.wait_for_everyone, self.args.save_total_limit or 1
         checkpoint = new_checkpoint(self.folder, self.state.global_step, keep=keep, main=main, barrier=barrier)

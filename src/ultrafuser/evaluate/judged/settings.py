@@ -6,6 +6,7 @@ checked by `check.check_judge`, also before a model answers anything.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,7 +58,7 @@ class JudgeSettings:
         if self.reference not in REFERENCES:
             near = did_you_mean(self.reference, REFERENCES)
             raise UserError(f"reference '{self.reference}' of alpaca_eval is not one of {', '.join(REFERENCES)}{near}")
-        if self.budget is not None and self.budget <= 0:
+        if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
             raise UserError(f"--judge-budget: {self.budget:g} is no budget; give an amount in USD above 0")
         if self.budget is not None and not any(self.prices):
             raise UserError("--judge-budget needs --judge-price IN,OUT (USD per million tokens): nothing is counted without")

@@ -1,10 +1,10 @@
 """Reads what a judge said: which of two answers is better, or a mark from 1 to 10.
 
 Our own prompts ask for a JSON object, the official ones of MT-Bench for ``[[7]]``. Judges do not always obey, so the usual
-variants are read too: prose or fences around the object, ``**Rating:** 7``, ``[[7/10]]``, a bare ``A``. Thoughts before
-``</think>`` are put aside. Of several verdicts the last counts, since a judge that explains first may repeat the format before it
-decides (the official MT-Bench code takes the first). What cannot be read is None, never a guess: a mark outside 1 to 10 or out of
-another total is not bent into one.
+variants are read too: prose or fences around the object, ``**Rating:** 7``, ``[[7/10]]``, a bare ``A``. Thoughts are put aside
+(`extract.without_thoughts`). Of several verdicts the last counts, since a judge that explains first may repeat the format before
+it decides (the official MT-Bench code takes the first). What cannot be read is None, never a guess: a mark outside 1 to 10 or out
+of another total is not bent into one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 from ultrafuser.endpoints.lenient import parse_json
+from ultrafuser.evaluate.extract import without_thoughts
 
 LOWEST, HIGHEST = 1, 10
 VERDICTS = {"A": "A", "B": "B", "C": "tie", "TIE": "tie", "ANSWER A": "A", "ANSWER B": "B"}
@@ -26,7 +27,7 @@ _MARK_NAMED = re.compile(rf"\brating(?:\s+is|\s+of)?[\s:*=\"'\[\](]{{1,8}}{_NUMB
 
 def parse_verdict(text: str) -> str | None:
     """``"A"``, ``"B"`` or ``"tie"``; None when ``text`` holds no verdict that can be read."""
-    text = _without_thoughts(text)
+    text = without_thoughts(text)
     said = _field(text, "verdict")
     if said is None:
         said = _last(_PAIR_MARK, text) or _last(_PAIR_NAMED, text) or text.strip(" \n.*\"'")
@@ -35,17 +36,13 @@ def parse_verdict(text: str) -> str | None:
 
 def parse_rating(text: str) -> float | None:
     """The mark, from 1 to 10; None when ``text`` holds none that can be read."""
-    text = _without_thoughts(text)
+    text = without_thoughts(text)
     said = _field(text, "rating")
     if said is None:
         said = _last(_MARK, text) or _last(_MARK_NAMED, text) or text
     whole = re.fullmatch(rf"[\s.*\"']*{_NUMBER}[\s.*\"']*", str(said))
     mark = float(whole[1]) if whole else float("nan")
     return mark if LOWEST <= mark <= HIGHEST else None
-
-
-def _without_thoughts(text: str) -> str:
-    return text.rpartition("</think>")[2]
 
 
 def _field(text: str, name: str) -> Any:

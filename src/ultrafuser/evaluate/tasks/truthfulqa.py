@@ -21,7 +21,7 @@ import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from ultrafuser.evaluate.extract import read_yes_no
+from ultrafuser.evaluate.extract import read_yes_no, without_thoughts
 
 Doc = Mapping[str, Any]
 
@@ -48,12 +48,12 @@ class JudgedOptions(ConfigurableTask):
 
 def first_words(responses: Sequence[Sequence[str]], docs: Sequence[Doc]) -> list[str | None]:
     """Harness filter: "yes", "no" or None of each answer, by its first such word."""
-    return [read_yes_no(texts[0]) for texts in responses]
+    return [read_yes_no(without_thoughts(texts[0])) for texts in responses]
 
 
 def last_words(responses: Sequence[Sequence[str]], docs: Sequence[Doc]) -> list[str | None]:
     """Harness filter for chains of thought: by the last such word."""
-    return [read_yes_no(texts[0], last=True) for texts in responses]
+    return [read_yes_no(without_thoughts(texts[0]), last=True) for texts in responses]
 
 
 def judged(doc: Doc, results: Sequence[str | None]) -> dict[str, float]:

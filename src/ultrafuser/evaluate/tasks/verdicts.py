@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ultrafuser.evaluate.extract import read_letter, read_math, read_number
+from ultrafuser.evaluate.extract import read_math, read_number, without_thoughts
+from ultrafuser.evaluate.extract_letter import read_letter
 from ultrafuser.evaluate.extract_program import read_program
+from ultrafuser.evaluate.python_code import future_first
 from ultrafuser.evaluate.tasks.equal import equal_answers
 from ultrafuser.sandbox import TestedProgram, run_tests
 
@@ -22,11 +24,11 @@ Verdict = dict[str, Any]
 def _filter(
     read: Callable[[str, Doc], str | None], judge: Callable[[list[str], list[Doc]], Sequence[Mapping[str, Any]]]
 ) -> Callable[[Sequence[Sequence[str]], Sequence[Doc]], list[Verdict]]:
-    """A harness filter: ``read`` an answer out of each text, then ``judge`` those that were found, all at once."""
+    """A harness filter: ``read`` an answer out of each text after its thoughts, then ``judge`` those found, all at once."""
 
     def apply(responses: Sequence[Sequence[str]], docs: Sequence[Doc]) -> list[Verdict]:
         verdicts: list[Verdict] = [
-            {"answer": read(texts[0], doc), "right": False} for texts, doc in zip(responses, docs, strict=True)
+            {"answer": read(without_thoughts(texts[0]), doc), "right": False} for texts, doc in zip(responses, docs, strict=True)
         ]
         found = [(verdict, doc) for verdict, doc in zip(verdicts, docs, strict=True) if verdict["answer"] is not None]
         judged = judge([verdict["answer"] for verdict, _ in found], [doc for _, doc in found]) if found else []
@@ -52,7 +54,8 @@ def _same_value(answers: list[str], docs: list[Doc]) -> list[Verdict]:
 
 def _passes_tests(answers: list[str], docs: list[Doc]) -> list[Verdict]:
     """Run the programs against their tests in the sandbox. Imports and helpers that came with the question are put before."""
-    programs = [TestedProgram(f"{doc['context']}\n\n{answer}", _tests(doc)) for answer, doc in zip(answers, docs, strict=True)]
+    whole = [future_first(f"{doc['context']}\n\n{answer}") for answer, doc in zip(answers, docs, strict=True)]
+    programs = [TestedProgram(code, _tests(doc)) for code, doc in zip(whole, docs, strict=True)]
     return [{"right": outcome.passed, "reason": outcome.reason} for outcome in run_tests(programs, progress=True)]
 
 

@@ -1,0 +1,213 @@
+"""Mistakes of the user's that training must find before it begins, or must not carry to the end: nothing is lost or published."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+
+import pytest
+from training_world import DOMAINS, QUIET, conversations, run_training
+from typer.testing import CliRunner
+
+from ultrafuser.cli import app
+from ultrafuser.data.conversations import Conversation
+from ultrafuser.errors import UserError
+from ultrafuser.train.checkpoint import checkpoints
+from ultrafuser.train.interrupt import RememberedInterrupt, interrupts_remembered
+from ultrafuser.train.run import train
+from ultrafuser.train.stage import Stage, TrainSettings, check_stages
+from ultrafuser.train.trainer import StageTrainer
+
+ONE_STEP = (Stage("gate", moves="gate", steps=1, per_domain=1),)
+
+
+def write_data(path, examples=None):
+    lines = [json.dumps({"domain": one.domain, "messages": one.messages}) for one in examples or conversations()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def start(model, data, out, stages=ONE_STEP, domains=None, **changes):
+    return train(model, data, out, stages=stages, settings=TrainSettings(**(QUIET | changes)), domains=domains)
+
+
+def snapshot(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def read_strictly(path):
+    """JSON lines by the standard, which knows no NaN."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
+
+
+def test_what_is_read_is_never_replaced(fused, tmp_path):
+    """Catches ``--overwrite`` that destroys the model or the data it was to be made from, or an output put into the model."""
+    model = tmp_path / "set" / "fused"
+    shutil.copytree(fused, model)
+    data = write_data(tmp_path / "set" / "d.jsonl")
+    (tmp_path / "x.work").mkdir()
+    inside = write_data(tmp_path / "x.work" / "d.jsonl")
+    before = snapshot(tmp_path)
+    for given, out in [
+        (data, model),
+        (data, tmp_path / "set"),
+        ([data], data),
+        (str(data), model / ".." / "fused"),
+        (f"{tmp_path / 'set'}:train", tmp_path / "set"),
+        (inside, tmp_path / "x"),
+    ]:
+        with pytest.raises(UserError, match=r"is or holds .*, which is read from; choose another output"):
+            start(model, given, out, overwrite=True)
+    with pytest.raises(UserError, match=r"lies in .*, which is read from"):
+        start(model, data, model / "out", overwrite=True)
+    with pytest.raises(UserError, match=r"x\.work: already exists"):  # somebody else's
+        start(model, data, tmp_path / "x")
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("beyond", ["a file", "a file system that takes nothing"])
+def test_an_impossible_output_is_told_first(beyond, fused, tmp_path, monkeypatch):
+    """Catches a traceback, or hours of tokenising, before a place that cannot be created is told in one line."""
+    data = write_data(tmp_path / "d.jsonl")
+    out = {"a file": data / "x", "a file system that takes nothing": "/proc/x/y"}[beyond]
+    monkeypatch.setattr("ultrafuser.train.run.read_conversations", lambda *args, **options: pytest.fail("was read first"))
+    with pytest.raises(UserError, match=r"cannot be created in .* \((Not a directory|No such file or directory)\)"):
+        start(fused, data, out)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("gate.safetensors", r"gate\.safetensors: no such file"),
+        ("model-00001-of-00001.safetensors", r"model-00001-of-00001\.safetensors: no such file"),
+        ("tokenizer.json", "fused: its tokenizer does not load"),
+    ],
+)
+def test_a_model_with_a_file_missing(file, message, fused, tmp_path):
+    """Catches a traceback from deep inside a loader, and a work directory left for a run that cannot begin."""
+    shutil.copytree(fused, tmp_path / "fused", ignore=lambda folder, names: [file])
+    with pytest.raises(UserError, match=message):
+        start(tmp_path / "fused", conversations(), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["fused"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"learning_rate": math.inf}, "learning_rate=inf must be above 0 and finite"),
+        ({"learning_rate": math.nan}, "learning_rate=nan must be above 0 and finite"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm=0.0 must be above 0 and finite"),
+        ({"max_grad_norm": math.nan}, "max_grad_norm=nan must be above 0 and finite"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1 must be at least 0 and finite"),
+        ({"weight_decay": math.inf}, "weight_decay=inf must be at least 0 and finite"),
+        ({"warmup_steps": -1}, "warmup_steps=-1 must be at least 0"),
+        ({"lora_alpha": 0}, "lora_alpha=0 must be at least 1"),
+    ],
+)
+def test_impossible_numbers(fields, message):
+    """Catches a number that is no setting, above all NaN, which compares as false with everything."""
+    with pytest.raises(UserError, match=message):
+        Stage("a", "all", 1, 1, **fields)
+    assert Stage("a", "all", 1, 1, weight_decay=0.0)
+
+
+def test_no_step_at_all():
+    """Catches an untrained copy published with an empty table of its training."""
+    none = [Stage("gate", "gate", 0, 1), Stage("joint", "all", 0, 1)]
+    with pytest.raises(UserError, match="nothing to train: 0 steps in stage gate and stage joint"):
+        check_stages(none, TrainSettings())
+    check_stages([none[0], Stage("joint", "all", 1, 1)], TrainSettings())
+
+
+@pytest.mark.parametrize("rate", [1e38, 1e39])
+def test_a_diverged_run_is_not_published(rate, fused, tmp_path):
+    """Catches NaN in the metrics or the weights (at 1e39 only the last step's) that ends as a success."""
+    stages = (Stage("joint", moves="all", steps=4 if rate < 1e39 else 1, per_domain=2, learning_rate=rate),)
+    with pytest.raises(
+        UserError, match=r"'joint' has diverged: at step [123] .*; try a learning rate lower than 1e\+3[89], with"
+    ):
+        start(fused, conversations(), tmp_path / "out", stages, log_every=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.work"]
+    assert all(math.isfinite(line["loss"]) for line in read_strictly(tmp_path / "out.work" / "1-joint" / "metrics.jsonl"))
+    assert start(fused, conversations(), tmp_path / "out", ONE_STEP, overwrite=True).exists()  # as the message says
+
+
+def test_the_last_good_checkpoint_is_kept(fused, tmp_path, monkeypatch):
+    """Catches a checkpoint written over by one that is no good, and a stop that comes later than the next log line."""
+    compute_loss = StageTrainer.compute_loss
+
+    def diverging(self, *args, **options):
+        loss = compute_loss(self, *args, **options)
+        return loss * math.nan if self.state.global_step >= 3 else loss
+
+    monkeypatch.setattr(StageTrainer, "compute_loss", diverging)
+    stages = (Stage("gate", moves="gate", steps=40, per_domain=4),)
+    with pytest.raises(UserError, match=r"at step 4 loss is nan\. .*the last good checkpoint is .*checkpoint-2; try"):
+        start(fused, conversations(), tmp_path / "out", stages, log_every=2, save_every=2)
+    folder = tmp_path / "out.work" / "1-gate"
+    assert [path.name for path in checkpoints(folder)] == ["checkpoint-2"] and not (tmp_path / "out").exists()
+    assert [line["step"] for line in read_strictly(folder / "metrics.jsonl")] == [1, 2]
+
+
+def test_doubtful_domains_and_what_was_cut_are_told_once(fused, tmp_path, caplog, capfd):
+    """Catches a slip in a domain's name that trains silently, and the summary of the data said twice where something was cut."""
+    slip = Conversation("maths", conversations()[0].messages, "x")
+    data = write_data(tmp_path / "d.jsonl", [*conversations(), slip])
+    start(fused, data, tmp_path / "a", progress=True)
+    assert [message for message in caplog.messages if "did you mean 'math'?" in message]
+    assert capfd.readouterr().err.count("31 examples (") == 1
+    caplog.clear()
+    long = slip.messages + [message | {"content": message["content"] * 30} for message in slip.messages]
+    data = write_data(tmp_path / "e.jsonl", [*conversations(), Conversation("math", long, "x")])
+    start(fused, data, tmp_path / "b", progress=True, max_length=100, domains=DOMAINS)
+    summary = "31 examples (text 10, code 10, math 11)"
+    told = [message for message in caplog.messages if message.startswith(summary)]
+    assert len(told) == 1 and "1 cut" in told[0] and summary not in capfd.readouterr().err
+    assert not any("did you mean" in message for message in caplog.messages)
+
+
+def test_a_domain_given_twice(fused, tmp_path):
+    """Catches the second one told to have no example."""
+    with pytest.raises(UserError, match="domain 'text' is given twice"):
+        start(fused, conversations(), tmp_path / "out", domains=["text", "code", "math", "text"])
+
+
+def test_the_card_no_longer_calls_the_gate_untrained(fused, tmp_path):
+    """Catches a trained model whose card tells its reader to train it first."""
+    assert "untrained" in (fused / "README.md").read_text()
+    card = (start(fused, conversations(), tmp_path / "out") / "README.md").read_text()
+    assert "untrained" not in card and "## Use" in card and "## Training" in card
+
+
+def test_a_ctrl_c_that_was_swallowed_still_stops(fused, tmp_path):
+    """Catches an interrupt lost while compiled modules are imported, or because a script's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts_remembered():
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                run_training(fused, tmp_path / "out")
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [path.name for path in checkpoints(tmp_path / "out.work" / "1-gate")] == ["checkpoint-1"]
+
+
+def test_what_the_command_hands_over(monkeypatch):
+    """Catches spaces kept in the list of trackers, and a command that begins without remembering a Ctrl-C."""
+    seen = []
+
+    def record(*args, settings, **options):
+        seen.append((settings.report_to, type(signal.getsignal(signal.SIGINT))))
+
+    monkeypatch.setattr("ultrafuser.train.run.train", record)
+    for more in ([], ["--report-to", "tensorboard, wandb"]):
+        assert CliRunner().invoke(app, ["train", "m", "--data", "d.jsonl", "--out", "o", *more]).exit_code == 0
+    assert seen == [((), RememberedInterrupt), (("tensorboard", "wandb"), RememberedInterrupt)]
