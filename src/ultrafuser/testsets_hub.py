@@ -44,20 +44,25 @@ def _each(convert: Callable[[Row, int], Record]) -> Callable[[list[list[Row]]], 
     return lambda parts: [convert(row, number) for number, row in enumerate(row for part in parts for row in part)]
 
 
+# An escaped brace is part of the answer, whichever box it is in.
+_BRACES = re.compile(r"\\[{}]|(?P<box>\\(?:boxed|fbox)(?=[\s{])\s*)(?P<brace>\{)?|(?P<open>\{)|(?P<close>\})")
+_UNBRACED = re.compile(r"[^$\n]*")
+
+
 def last_boxed(text: str) -> str | None:
-    r"""What stands in the last complete ``\boxed{..}`` (or ``\fbox{..}``, or ``\boxed 5``); None if there is none."""
-    for found in reversed(list(re.finditer(r"\\(?:boxed|fbox)(?=[\s{])", text))):
-        rest = text[found.end() :].lstrip()
-        if not rest.startswith("{"):
-            return re.split(r"[$\n]", rest)[0].strip() or None
-        depth = 0
-        for place, character in enumerate(rest):
-            # An escaped brace is part of the answer.
-            if character in "{}" and rest[place - 1 : place] != "\\":
-                depth += 1 if character == "{" else -1
-                if depth == 0:
-                    return rest[1:place].strip() or None
-    return None
+    r"""What stands in the last complete ``\boxed{..}`` (or ``\fbox{..}``, or ``\boxed 5``) that is not empty; None if none is."""
+    open_braces: list[int | None] = []  # where an open box's content begins; None: another brace
+    boxes: dict[int, str] = {}  # contents by where they begin
+    for found in _BRACES.finditer(text):
+        if found["open"]:
+            open_braces.append(None)
+        elif found["brace"]:
+            open_braces.append(found.end())
+        elif found["box"]:
+            boxes[found.end()] = _UNBRACED.match(text, found.end())[0].strip()  # type: ignore[index]  # it always matches
+        elif found["close"] and open_braces and (start := open_braces.pop()) is not None:
+            boxes[start] = text[start : found.start()].strip()
+    return next((boxes[start] for start in sorted(boxes, reverse=True) if boxes[start]), None)
 
 
 def derive_instruction(prompt: str, entry_point: str) -> Record:

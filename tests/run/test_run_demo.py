@@ -7,13 +7,15 @@ import json
 import pytest
 import torch
 from rich.console import Console
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ultrafuser.config import load_recipe
+from ultrafuser.data.dataset import encode_dataset
 from ultrafuser.errors import UserError
-from ultrafuser.run import recipe as recipe_module
+from ultrafuser.run import models as models_module
 from ultrafuser.run.demo import FAST, run_demo
-from ultrafuser.run.plan import print_plan
+from ultrafuser.run.materials import gather
+from ultrafuser.run.plan import make_plan, print_plan
 from ultrafuser.run.recipe import run_recipe
 
 
@@ -30,7 +32,7 @@ def test_demo_leaves_every_model_every_score_and_a_report(finished):
     assert [name for name in expected if name not in names] == []
     for part in ("base", "specialists/text", "specialists/code", "specialists/math", "average", "fused", "model-gate", "model"):
         assert (finished / part / "config.json").exists(), part
-    records = json.loads((finished / "scores" / "model.json").read_text())["records"]
+    records = json.loads((finished / "scores" / "stage-joint.json").read_text())["records"]
     assert {record["domain"] for record in records} == {"text", "code", "math", "mixed"}
     page = (finished / "report.html").read_text()
     assert "<svg" in page and "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
@@ -49,13 +51,15 @@ def test_gate_stage_left_the_specialists_alone_and_the_joint_stage_did_not(finis
 
 def test_a_killed_run_goes_on_where_it_stopped(finished, tmp_path, monkeypatch):
     """Nothing that is done is done again, and the result is that of a run in one go."""
-    out = tmp_path / "run"
+    out, work = tmp_path / "run", tmp_path / "run.work"
     with monkeypatch.context() as broken:
-        broken.setattr(recipe_module, "train", lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        broken.setattr(models_module, "train", lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run_demo(out, 0, True)
-    stamp = (out / "specialists" / "math" / "config.json").stat().st_mtime_ns
+    stamp = (work / "specialists" / "math" / "config.json").stat().st_mtime_ns
+    assert not out.exists()
     run_demo(out, 0, True)
+    assert not work.exists()
     assert (out / "specialists" / "math" / "config.json").stat().st_mtime_ns == stamp
     again = AutoModelForCausalLM.from_pretrained(out / "model").state_dict()
     for name, tensor in AutoModelForCausalLM.from_pretrained(finished / "model").state_dict().items():
@@ -63,29 +67,45 @@ def test_a_killed_run_goes_on_where_it_stopped(finished, tmp_path, monkeypatch):
 
 
 def test_outputs_are_refused_unless_they_are_the_runs_own(finished, tmp_path):
-    """A finished run, another recipe's run and somebody else's files are never overwritten by accident."""
-    with pytest.raises(UserError, match="finished run"):
+    """A finished run, another recipe's unfinished run and somebody else's files are never overwritten by accident."""
+    with pytest.raises(UserError, match="already holds a run"):
         run_demo(finished, 0, True)
     (tmp_path / "diary.txt").write_text("dear diary")
     with pytest.raises(UserError, match="already exists"):
         run_demo(tmp_path, 0, True, overwrite=True)
     assert (tmp_path / "diary.txt").read_text() == "dear diary"
-    other = tmp_path / "other"
+    other = tmp_path / "other.work"
     other.mkdir()
     (other / "recipe.json").write_text((finished / "recipe.json").read_text())
-    with pytest.raises(UserError, match=r"other .*seed"):
-        run_demo(other, 1, True)
+    with pytest.raises(UserError, match=r"other\.work: holds an unfinished run with other output, seed"):
+        run_demo(tmp_path / "other", 1, True)
 
 
-def test_plan_counts_parameters_as_the_model_has_them(finished, capsys):
-    """--dry-run prints, and writes nothing."""
+def test_plan_says_what_the_run_then_does(finished, capsys):
+    """Catches a figure of --dry-run that is not that of the run: parameters, batch, tokens, conversations, disk."""
     recipe = load_recipe("miniworld", ["output=/nowhere/run", *FAST])
     print_plan(recipe, Console(width=120))
     printed = capsys.readouterr().out
+    plan = make_plan(recipe)
     model = AutoModelForCausalLM.from_pretrained(finished / "model")
     gate = sum(parameter.numel() for parameter in model.model.gate.parameters())
+    assert plan.sizes.total() == (sum(parameter.numel() for parameter in model.parameters()), gate)
     assert f"the gate {gate / 1e3:.3g}k" in printed
-    assert "joint" in printed and "disk" in printed
+    one = AutoModelForCausalLM.from_pretrained(finished / "specialists" / "code")
+    assert plan.sizes.specialist(1) == sum(parameter.numel() for parameter in one.parameters())
+    materials = gather(recipe)
+    options = {"domains": materials.domains(), "max_length": 256, "progress": False}
+    dataset = encode_dataset(materials.train, AutoTokenizer.from_pretrained(finished / "model"), **options)
+    mean = len(dataset.tokens) / len(dataset)  # every domain has 200
+    assert plan.mean_tokens() == pytest.approx(mean)
+    settings = json.loads((finished / "model" / "training" / "settings.json").read_text())
+    rows = [line.split() for line in printed.splitlines() if line.strip().startswith(("gate ", "joint "))]
+    for row, stage in zip(rows, settings["stages"].values(), strict=True):
+        batch = stage["per_domain"] * len(settings["domains"])
+        assert row[3:6] == [str(stage["steps"]), str(batch), f"{stage['steps'] * batch * mean / 1e3:.3g}k"]
+    assert "text 200, code 200, math 200, mixed 200 training" in printed
+    weights = {file.stat().st_ino: file.stat().st_size for file in finished.rglob("*.safetensors")}
+    assert plan.sizes.kept() == pytest.approx(sum(weights.values()), rel=0.02)  # beside numbers a file holds their names
 
 
 def write_data(folder, count=40):

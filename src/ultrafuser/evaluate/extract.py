@@ -57,7 +57,7 @@ def read_number(text: str) -> str | None:
     for pattern, written in _SPELLINGS:
         text = re.sub(pattern, written, text)
     marked = [match[1] for match in _MARKED.finditer(text)]
-    in_box = [match[0] for match in _NUMBER.finditer((boxed(text) or "").rpartition("=")[2])][:1]
+    in_box = [match[0] for match in _NUMBER.finditer((last_boxed(text) or "").rpartition("=")[2])][:1]
     stated = [match[1] for match in _STATED_NUMBER.finditer(text)]
     found = marked or in_box or stated or [match[0] for match in _NUMBER.finditer(text)]
     return _canonical(found[-1]) if found else None
@@ -79,7 +79,7 @@ _DELIMITED = re.compile(r"[\s*:]*(?:\$\$?(.+?)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\])
 
 def read_math(text: str) -> str | None:
     r"""MATH: what the last ``\boxed{..}`` holds, or else what follows the last "answer is" (or "answer:") in its sentence."""
-    in_box, stated = boxed(text), list(re.finditer(STATED, text))
+    in_box, stated = last_boxed(text), list(re.finditer(STATED, text))
     if in_box is not None or not stated:
         return in_box
     rest = text[stated[-1].end() :]
@@ -88,11 +88,6 @@ def read_math(text: str) -> str | None:
         return next(part for part in delimited.groups() if part).strip()
     # A sentence ends at a full stop before a space; the one in 3.5 is none.
     return re.split(r"\n|\.(?=\s|$)", rest.strip(" \n*:"))[0].strip(" *$") or None
-
-
-def boxed(text: str) -> str | None:
-    r"""What the last ``\boxed{}`` holds that is not empty (one is often only mentioned)."""
-    return last_boxed(re.sub(r"\\(?:boxed|fbox)\s*\{\s*\}", "", text))
 
 
 def read_yes_no(text: str, *, last: bool = False) -> str | None:

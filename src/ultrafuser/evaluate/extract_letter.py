@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ultrafuser.evaluate.extract import STATED, boxed
+from ultrafuser.evaluate.extract import STATED
+from ultrafuser.testsets_hub import last_boxed
 
 # In all patterns here [A-Z] stands for the letters of the question.
 _CALLED = r"(?i:(?:the )?(?:option|choice)\b(?!:))?"
@@ -48,7 +49,7 @@ def read_letter(text: str, letters: str = "ABCDE") -> str | None:
     text = re.sub(_DENIED.replace("[A-Z]", f"[{letters}]"), "not", text)
     repeats = len(set(_found(_BEGINS_LINE, text, letters))) > 1 or _IN_A_ROW.search(text)
     ways = (_found(pattern, text, letters) for pattern, always in _WAYS if always or not repeats)
-    for found in (_found(_IN_BOX, boxed(text) or "", letters), *ways):
+    for found in (_found(_IN_BOX, last_boxed(text) or "", letters), *ways):
         if found:
             return found[-1]
     for pattern in _NAMED:

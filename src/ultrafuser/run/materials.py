@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ultrafuser.data.conversations import Conversation, read_conversations
+from ultrafuser.data.dataset import encode_dataset, fitting_length
 from ultrafuser.decontaminate import warn_if_unchecked
 from ultrafuser.errors import UserError
 from ultrafuser.miniworld.task import Task, to_record
 from ultrafuser.miniworld.world import generate
-from ultrafuser.schema import Data, Evaluation, Recipe
+from ultrafuser.schema import Data, Evaluation, Recipe, names_file
+from ultrafuser.tokens.encode import encode_conversation
+from ultrafuser.tokens.pieces import read_pieces
 
 MIXED = "mixed"  # the world's test tasks whose answers need two domains at once
 
@@ -31,6 +36,26 @@ class Materials:
     def labels(self) -> list[list[str] | None]:
         """For each held-out conversation the domain of every answer token, or None where that is not known per token."""
         return [task.labels for task in self.tasks] if self.tasks else [None] * len(self.heldout)
+
+    def digest(self) -> str:
+        """Digest of every training and held-out conversation."""
+        digest = hashlib.sha256()
+        for conversation in (*self.train, *self.heldout):
+            digest.update(json.dumps([conversation.domain, conversation.messages]).encode())
+        return digest.hexdigest()[:16]
+
+
+NOTHING = Materials([], [], [])
+
+
+def places(recipe: Recipe) -> list[str]:
+    """The files and hub datasets that the data of ``recipe`` are read from, as they are opened."""
+    return recipe.data.paths((*recipe.data.train, *recipe.data.heldout))
+
+
+def at_hand(recipe: Recipe) -> bool:
+    """Can the data be read without fetching any of it?"""
+    return all(names_file(place) for place in places(recipe))
 
 
 def gather(recipe: Recipe) -> Materials:
@@ -79,3 +104,25 @@ def _fraction(conversation: Conversation) -> float:
     """A number in [0, 1) that depends on the first question alone: the same question is always on the same side."""
     question = next(message["content"] for message in conversation.messages if message["role"] == "user")
     return int.from_bytes(hashlib.sha256(question.strip().encode()).digest()[:6], "big") / 2**48
+
+
+def by_domain(conversations: Iterable[Conversation]) -> dict[str, list[Conversation]]:
+    """The conversations of every domain, in the order in which the domains first appear."""
+    groups: dict[str, list[Conversation]] = {}
+    for conversation in conversations:
+        groups.setdefault(conversation.domain, []).append(conversation)
+    return groups
+
+
+def token_counts(conversations: Iterable[Conversation], tokenizer: Any, max_length: int) -> Iterator[int]:
+    """Tokens of each conversation as training takes it: cut at a turn boundary, 0 where not even the first exchange fits."""
+    pieces = read_pieces(tokenizer)
+    for conversation in conversations:
+        yield fitting_length(encode_conversation(tokenizer, pieces, conversation.messages).turn_ends, max_length)
+
+
+def require_fitting(conversations: Sequence[Conversation], tokenizer: Any, max_length: int) -> None:
+    """Raise `UserError` for a domain of which no conversation fits; encodes no more than it needs to tell."""
+    for domain, group in by_domain(conversations).items():
+        if not any(token_counts(group, tokenizer, max_length)):
+            encode_dataset(group, tokenizer, domains=[domain], max_length=max_length, progress=False)  # says what is wrong

@@ -1,18 +1,12 @@
-"""Specialists from scratch, for recipes that bring none: a tokenizer, a common base, then one specialist per domain.
-
-All share the base's vocabulary and geometry; each answers in its own chat template and learns from its own domains only.
-"""
+"""Trains specialists from scratch, for recipes that bring none: a common base, then each specialist on its own domains."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from tokenizers import ByteLevelBPETokenizer
 from transformers import (
-    CONFIG_MAPPING,
     AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -23,16 +17,12 @@ from transformers import (
 from ultrafuser.data.conversations import Conversation
 from ultrafuser.data.dataset import encode_dataset
 from ultrafuser.io import new_directory
-from ultrafuser.miniworld import language
 from ultrafuser.run.materials import Materials
+from ultrafuser.run.scratch import geometry, new_tokenizer, template
 from ultrafuser.run.settings import train_settings
 from ultrafuser.schema import Recipe, Specialist, Training
-from ultrafuser.tokens.templates import load_template
 from ultrafuser.train.fit import train_stage
 from ultrafuser.train.stage import Stage
-
-SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
-BASE_TEMPLATE = "plain"
 
 
 @dataclass(frozen=True)
@@ -56,9 +46,9 @@ class Pretrainer:
         """The base, trained briefly on all domains; a random initialisation with 0 steps."""
         assert self.recipe.pretrain is not None
         if not self.base.exists():
-            tokenizer = self._new_tokenizer()
+            tokenizer = new_tokenizer(self.recipe, self.materials.train)
             set_seed(self.recipe.seed)
-            model = AutoModelForCausalLM.from_config(self._config(tokenizer))
+            model = AutoModelForCausalLM.from_config(geometry(self.recipe, len(tokenizer), tokenizer))
             self._train(model, tokenizer, self.recipe.pretrain.base, self._base_lessons(), self.base)
         return self.base
 
@@ -68,7 +58,7 @@ class Pretrainer:
         target = self.specialist(specialist.name)
         if not target.exists():
             tokenizer = PreTrainedTokenizerFast.from_pretrained(self.base)
-            tokenizer.chat_template = self._template(specialist)
+            tokenizer.chat_template = template(self.recipe, specialist)
             model = AutoModelForCausalLM.from_pretrained(self.base)
             domains = specialist.domains or (specialist.name,)
             lessons = [one for one in self.materials.train if one.domain in domains]
@@ -90,47 +80,15 @@ class Pretrainer:
         lessons: list[Conversation],
         target: Path,
     ) -> None:
+        """Train ``model`` on ``lessons`` and write it to ``target``; checkpoints are below ``work`` until it is there."""
         if training.steps:
             domains = list(dict.fromkeys(one.domain for one in lessons))
             limit = self.recipe.data.max_length
             dataset = encode_dataset(lessons, tokenizer, domains=domains, max_length=limit, progress=False)
             stage = Stage(target.name, moves="all", **training.model_dump())
-            work = self.folder / "work" / target.name
+            work = self.folder / "work" / target.relative_to(self.folder)
             train_stage(model, tokenizer, dataset, stage, work, train_settings(self.recipe))
         with new_directory(target) as staging:
             model.save_pretrained(staging)
             tokenizer.save_pretrained(staging)
-        shutil.rmtree(self.folder / "work" / target.name, ignore_errors=True)
-
-    def _new_tokenizer(self) -> PreTrainedTokenizerFast:
-        assert self.recipe.pretrain is not None
-        size = self.recipe.pretrain.vocab_size
-        return train_bpe(self.materials.train, size) if size else language.build_tokenizer("base")
-
-    def _template(self, specialist: Specialist) -> str:
-        if specialist.template:
-            return load_template(specialist.template)
-        return language.chat_template(specialist.name) if self.recipe.world else load_template(BASE_TEMPLATE)
-
-    def _config(self, tokenizer: PreTrainedTokenizerBase) -> Any:
-        assert self.recipe.pretrain is not None
-        shape = self.recipe.pretrain.geometry.model_dump()
-        ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-        return CONFIG_MAPPING[shape.pop("model_type")](vocab_size=len(tokenizer), **shape, **ids)
-
-
-def train_bpe(conversations: list[Conversation], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of at most ``vocab_size`` tokens, trained on all messages of ``conversations``."""
-    bpe = ByteLevelBPETokenizer()
-    texts = (message["content"] for conversation in conversations for message in conversation.messages)
-    bpe.train_from_iterator(texts, vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
-    pad, bos, eos = SPECIAL_TOKENS
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe._tokenizer,
-        pad_token=pad,
-        bos_token=bos,
-        eos_token=eos,
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-        chat_template=load_template(BASE_TEMPLATE),
-    )
+        shutil.rmtree(self.folder / "work", ignore_errors=True)

@@ -1,0 +1,95 @@
+"""The specialists of a recipe as they will be fused, known before anything is trained or written.
+
+Finished ones are opened and compared, those from scratch outlined: both have a configuration, a tokenizer and a template, so
+whatever keeps them from being fused, trained or judged is found here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ultrafuser.model.adapters import is_adapter, read_adapter_config
+from ultrafuser.model.digest import model_digest
+from ultrafuser.model.fuse import choose_dtype
+from ultrafuser.model.layout import fused_config
+from ultrafuser.model.lineup import OWN, LineUp, line_up, resolve_templates
+from ultrafuser.model.sources import Specialist, open_specialists
+from ultrafuser.run.materials import Materials, require_fitting
+from ultrafuser.run.scratch import outline
+from ultrafuser.run.settings import train_settings, train_stages
+from ultrafuser.schema import Recipe
+from ultrafuser.train.load import require_quantiser
+from ultrafuser.train.stage import check_stages
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Two to eight specialists, the Jinja text each is fused with (None: its own template), and how they fit together."""
+
+    specialists: Sequence[Specialist]
+    templates: Sequence[str | None]
+    lineup: LineUp
+
+    def fused_config(self, recipe: Recipe) -> Any:
+        """The configuration that the fused model will have."""
+        dtype = choose_dtype(self.specialists, recipe.fuse.dtype)
+        return fused_config(self.specialists, self.lineup.plan, gate_hidden_size=recipe.fuse.gate_hidden_size, dtype=dtype)
+
+    def longest(self, recipe: Recipe) -> int:
+        """The most tokens that a training example has."""
+        return min(recipe.data.max_length, self.fused_config(recipe).max_position_embeddings)
+
+    def digests(self) -> dict[str, str]:
+        """Digests of what the fused model is made of, by what it is; those from scratch are made of recipe and data alone."""
+        found = {f"specialist {one.name}": _digest(one) for one in self.specialists if one.folder != Path()}
+        return found | {"chat templates": sha256(json.dumps(self.templates).encode()).hexdigest()[:16]}
+
+
+def open_sources(recipe: Recipe, materials: Materials) -> Sources:
+    """Open or outline the specialists of ``recipe``, and see that they can be fused, trained and judged on ``materials``.
+
+    Specialists of the hub are fetched. Raises `UserError` for anything that does not fit.
+    """
+    check_stages(train_stages(recipe), train_settings(recipe))
+    require_quantiser(train_settings(recipe))
+    if recipe.pretrain:
+        specialists = outline(recipe, materials.train)
+    else:
+        specialists = open_specialists([one.path or "" for one in recipe.specialists], [one.name for one in recipe.specialists])
+    templates = resolve_templates(template_names(recipe), len(specialists))
+    sources = Sources(specialists, templates, line_up(specialists, templates))
+    _require_fitting(recipe, materials, sources)
+    return sources
+
+
+def _require_fitting(recipe: Recipe, materials: Materials, sources: Sources) -> None:
+    """The fused template is at least as long as every specialist's, so what fits with it fits with all."""
+    require_fitting(materials.train, sources.lineup.tokenizer, sources.longest(recipe))
+    require_fitting(materials.heldout, sources.lineup.tokenizer, recipe.data.max_length)
+
+
+def template_names(recipe: Recipe) -> list[str] | None:
+    """The templates to fuse with, as `fuse` takes them; specialists from scratch already have theirs in their tokenizers."""
+    if recipe.fuse.template:
+        return [recipe.fuse.template]
+    given = [None if recipe.pretrain else one.template for one in recipe.specialists]
+    return [template or OWN for template in given] if any(given) else None
+
+
+def specialist_at_hand(path: str) -> bool:
+    """Can this specialist be opened without fetching anything: a local directory, of an adapter its base too?"""
+    folder = Path(path).expanduser()
+    if not folder.is_dir() or not is_adapter(folder):
+        return folder.is_dir()
+    base = str(read_adapter_config(folder)["base_model_name_or_path"])
+    return (folder / base).is_dir() or Path(base).expanduser().is_dir()
+
+
+def _digest(one: Specialist) -> str:
+    folders = [one.folder, *([one.adapter] if one.adapter else [])]
+    return " + ".join(model_digest(folder) for folder in folders)
