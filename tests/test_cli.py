@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from tiny import tiny_specialist, tiny_tokenizer
-from ultrafuser.cli import app, values
+from ultrafuser.cli import app, main, values
 from ultrafuser.errors import UserError
 from ultrafuser.model.load import load
 from ultrafuser.run.generate import Decoding, answer, encode
@@ -306,3 +306,34 @@ def test_models_that_cannot_be_used(model: Path, tmp_path: Path, monkeypatch: py
     tiny_specialist(tmp_path / "bare", tokenizer=bare)
     assert mistake("chat", "bare").startswith("this model has no chat template; use 'ultrafuser generate'")
     assert encode(bare, ask("12")) == bare("12")["input_ids"]
+
+
+def test_pickled_weights_are_not_loaded(tmp_path: Path) -> None:
+    """Catches weights that can run code when loaded, by a command that does not fuse."""
+    folder = tiny_specialist(tmp_path / "pickled")
+    torch.save({}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert "its weights are pickled (pytorch_model.bin), which can run code when loaded" in mistake("generate", str(folder), "hi")
+
+
+def test_page_of_inspect_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a page that is overwritten unasked, or a place found impossible only after the answer is made."""
+    monkeypatch.setattr("ultrafuser.model.load.load", lambda *args, **options: (None, None))
+    monkeypatch.setattr("ultrafuser.analyse.inspect.inspect_prompt", lambda *args, html, **options: html.write_text("new"))
+    page = tmp_path / "none" / "page.html"
+    assert ultrafuser("inspect", "m", "hi", "--html", str(page)).exit_code == 0 and page.read_text() == "new"
+    monkeypatch.setattr("ultrafuser.model.load.load", None)
+    assert mistake("inspect", "m", "hi", "--html", str(page)).endswith("give --overwrite")
+    assert mistake("inspect", "m", "hi", "--html", str(tmp_path), "--overwrite").startswith(f"{tmp_path}: is ")
+
+
+def test_ctrl_c_before_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a traceback when Ctrl-C comes while the table of commands is being built."""
+
+    def stop(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.main.get_command", stop)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "error: interrupted\n")

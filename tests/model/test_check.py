@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tiny import tiny_specialist
+from tiny import tiny_specialist, tiny_tokenizer
 from ultrafuser.model.check import CheckReport, check, render
 from ultrafuser.model.fuse import fuse
 from ultrafuser.model.scale import PROBES, mean_entropy
@@ -38,7 +38,7 @@ def test_good_specialists(tmp_path: Path) -> None:
     fused = fuse(folders, tmp_path / "fused")
     count = sum(tensor.numel() for file in fused.glob("*.safetensors") for tensor in load_file(file).values())
     size = sum(tensor.nbytes for file in fused.rglob("*.safetensors") for tensor in load_file(file).values())
-    assert f"{count / 1e6:.1f}M parameters" in texts(report, "memory")
+    assert f"{count:,} parameters" in texts(report, "memory") and "torch." not in texts(report, "architecture")
     assert f"takes {size / 1000:.0f} kB" in texts(report, "disk")
     stream = StringIO()
     Console(file=stream, width=200).print(render(report))
@@ -54,7 +54,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
     report = check([good, tmp_path / "none", other])
     assert not report.ok
     assert [("no such directory" in text, "gpt2" in text) for text in report.problems] == [(True, False), (False, True)]
-    assert check([good]).problems == ["1 specialists given; from two to eight can be fused"]
+    assert check([good]).problems == ["1 specialist given; from two to eight can be fused"]
 
 
 def test_vocabulary_and_template_problems_are_both_told(tmp_path: Path) -> None:
@@ -109,3 +109,47 @@ def test_hot_logits_are_told(tmp_path: Path) -> None:
     assert check(folders, logit_scale=False).ok and "logit scale" not in {
         row.topic for row in check(folders, logit_scale=False).rows
     }
+
+
+def test_not_finite_is_a_problem(tmp_path: Path) -> None:
+    """Catches weights of nan that are said to be fit for fusing."""
+    good, bad = tiny_specialist(tmp_path / "good"), tiny_specialist(tmp_path / "bad", seed=1)
+    weights = load_file(bad / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, bad / "model.safetensors", metadata={"format": "pt"})
+    assert check([good, bad]).problems == [
+        f"{bad}: tensor model.norm.weight holds numbers that are not finite (nan or inf); fetch it again"
+    ]
+
+
+def test_those_that_open_are_compared(tmp_path: Path) -> None:
+    """Catches a specialist that cannot be opened and hides that two others have unlike vocabularies."""
+    good, bad = tiny_specialist(tmp_path / "good"), tiny_specialist(tmp_path / "bad", seed=1)
+    text = (bad / "tokenizer.json").read_text()
+    tokenizer = json.loads(text)
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (bad / "tokenizer.json").write_text(json.dumps(tokenizer))
+    report = check([good, bad, tmp_path / "none"], logit_scale=False)
+    assert [row.topic for row in report.rows if row.status == "problem"] == ["files", "vocabulary"]
+
+
+def test_dropped_tokens_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Catches tokens that the fused vocabulary drops without a word in the check, the card or while fusing."""
+    folders = [
+        tiny_specialist(tmp_path / "text"),
+        tiny_specialist(
+            tmp_path / "code", seed=1, tokenizer=tiny_tokenizer(extra_tokens=("<fim>", "<mid>")), dtype=torch.bfloat16
+        ),
+    ]
+    told = "the fused vocabulary drops 2 tokens of 'code': 320 '<fim>', 321 '<mid>'"
+    dtypes = "dtypes differ (text float32, code bfloat16): fused in float32"
+    card = (fuse(folders, tmp_path / "fused") / "README.md").read_text()
+    for notes in (check(folders, logit_scale=False).notes, card, caplog.text):
+        assert told in notes and dtypes in notes
+
+
+def test_no_bars(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Catches transformers' own bars and reports around the table."""
+    check([tiny_specialist(tmp_path / name, seed=seed) for seed, name in enumerate("ab")])
+    assert "Loading weights" not in capfd.readouterr().err

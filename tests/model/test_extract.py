@@ -43,6 +43,7 @@ def test_bit_identical(root: Path, tmp_path: Path, name: str) -> None:
     """Catches a lost row, a wrong column, a changed dtype, a tie written as two tables, and another tokenizer or template."""
     out = extract(root / "fused", name, tmp_path / name)
     before, after = load(root / name), load(out)
+    assert (out / "model.safetensors").read_bytes() == (root / name / "model.safetensors").read_bytes()
     assert before.keys() == after.keys()
     assert all(before[key].dtype == after[key].dtype and torch.equal(before[key], after[key]) for key in before)
     ids = torch.tensor([[3, 50, 200, 319]])
@@ -98,6 +99,9 @@ def test_bad_input(root: Path, tmp_path: Path) -> None:
         extract(root / "text", "code", tmp_path / "out")
     with pytest.raises(UserError, match="no such directory"):
         extract(root / "none", "code", tmp_path / "out")
+    for out in (root / "fused", root):
+        with pytest.raises(UserError, match=r"is or holds .*fused, which is read from"):
+            extract(root / "fused", "code", out, overwrite=True)
     AutoModelForCausalLM.from_pretrained(root / "fused").save_pretrained(tmp_path / "bare")
     with pytest.raises(UserError, match="copy the folder 'specialists'"):
         extract(tmp_path / "bare", "code", tmp_path / "out")

@@ -200,6 +200,7 @@ def test_files_beside_the_weights(fused: Path) -> None:
     assert all(word in card for word in ("text", "code", "math", "chat templates", "sha256", "trust_remote_code"))
     assert str(fused.parent.parent) not in card + json.dumps(config)
     tokenizer = AutoTokenizer.from_pretrained(fused)
+    assert tokenizer.padding_side == "left"  # as batched generation needs it
     assert config["pad_token_id"] == tokenizer.pad_token_id
     ids = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], add_generation_prompt=True)["input_ids"]
     assert max(ids) < config["vocab_size"] and min(ids[:2]) >= config["slot_start"]
@@ -291,3 +292,11 @@ def test_impossible_options(unlike: list[Path], tmp_path: Path, options: FuseOpt
     with pytest.raises(UserError, match=message):
         fuse(unlike, tmp_path / "out", options=options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_card_tells_weights_apart(tmp_path: Path) -> None:
+    """Catches hashes that are the same for models of one shape, whose headers are."""
+    folders = [tiny_specialist(tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
+    card = (fuse(folders, tmp_path / "fused") / "README.md").read_text()
+    hashes = [line.split("`")[1] for line in card.splitlines() if "model.safetensors (sampled)" in line]
+    assert len(hashes) == 2 == len(set(hashes))

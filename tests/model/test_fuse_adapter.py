@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from tiny import tiny_specialist
 from ultrafuser.errors import UserError
-from ultrafuser.model.fuse import fuse
+from ultrafuser.model.fuse import FuseOptions, fuse
 from ultrafuser.model.sources import open_specialist
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -110,3 +111,12 @@ def test_tied_table_cannot_be_changed_by_an_adapter(tmp_path: Path) -> None:
     make_adapter(tied, tmp_path / "adapter", target_modules=["embed_tokens"])
     with pytest.raises(UserError, match=f"changes {EMBEDDING}, which its base ties"):
         open_specialist(str(tmp_path / "adapter"), "a")
+
+
+def test_base_of_an_adapter_is_never_replaced(base: Path, tmp_path: Path) -> None:
+    """Catches an adapter's base, which nobody named, overwritten by what was made of it."""
+    own = shutil.copytree(base, tmp_path / "own")
+    make_adapter(own, tmp_path / "adapter")
+    with pytest.raises(UserError, match="own: is or holds"):
+        fuse([base, tmp_path / "adapter"], own, options=FuseOptions(overwrite=True))
+    assert (own / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from tiny import tiny_specialist, tiny_tokenizer
 from ultrafuser.errors import UserError
-from ultrafuser.model.fuse import fuse
+from ultrafuser.model.fuse import FuseOptions, fuse
+from ultrafuser.model.merge import average_merge
 from ultrafuser.model.sources import open_specialist, open_specialists
 
 
@@ -82,7 +84,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickled": (pickle_only, r"pickled \(pytorch_model.bin\).*convert"),
     "no weights": (remove("model.safetensors"), "no weights"),
     "shard missing": (shard_missing, "model-00002-of-.*no such file"),
-    "tensor missing": (lambda folder: edit_tensors(folder, lambda t: t.pop(NORM)), f"1 tensors are missing: {NORM}"),
+    "tensor missing": (lambda folder: edit_tensors(folder, lambda t: t.pop(NORM)), f"1 tensor is missing: {NORM}"),
     "tensor extra": (lambda folder: edit_tensors(folder, lambda t: t.update(x=torch.ones(2))), "not of this architecture: x"),
     "shape": (lambda folder: edit_tensors(folder, lambda t: t.update({NORM: torch.ones(7)})), rf"{NORM} has shape \[7\]"),
     "no tokenizer": (remove("tokenizer.json", "tokenizer_config.json"), "no tokenizer"),
@@ -108,12 +110,12 @@ def test_refused_in_one_line_and_nothing_written(good: Path, tmp_path: Path, fau
 @pytest.mark.parametrize(
     ("count", "names", "message"),
     [
-        (1, None, "1 specialists given; from two to eight"),
+        (1, None, "1 specialist given; from two to eight"),
         (9, None, "9 specialists given; from two to eight"),
         (2, None, "not all different"),
         (2, ["a", "A"], "not all different"),
         (2, ["a", "../b"], "'../b' is not valid"),
-        (2, ["a"], "1 names for 2 specialists"),
+        (2, ["a"], "1 name for 2 specialists"),
     ],
 )
 def test_number_and_names(good: Path, count: int, names: list[str] | None, message: str) -> None:
@@ -143,3 +145,22 @@ def test_extra_tokens_and_padded_rows_are_no_obstacle(good: Path, tmp_path: Path
     fused = fuse([good, longer], tmp_path / "fused")
     assert json.loads((fused / "config.json").read_text())["slot_start"] == 320
     assert load_file(fused / "specialists" / "code" / "dropped_rows.safetensors")["lm_head.weight"].shape == (64, 32)
+
+
+@pytest.mark.parametrize("out", ["good", ".", "good/../.."])
+def test_what_is_read_is_never_replaced(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
+    """Catches --overwrite of a specialist, or of a directory that holds it, with what was made of it."""
+    shutil.copytree(good, tmp_path / "work" / "good")
+    other = tiny_specialist(tmp_path / "other", seed=1)
+    monkeypatch.chdir(tmp_path / "work")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    for make in (partial(fuse, options=FuseOptions(overwrite=True)), partial(average_merge, overwrite=True)):
+        with pytest.raises(UserError, match=r"is or holds .*; choose another output"):
+            make(["good", other], out)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_empty_name() -> None:
+    """Catches an empty name taken for the current directory."""
+    with pytest.raises(UserError, match="an empty name is given; give a directory"):
+        open_specialist("", "a")

@@ -37,7 +37,9 @@ def test_tokens_that_only_some_have_are_dropped_or_masked() -> None:
     assert agreement.base == "text"
     assert agreement.slot_start == 8
     assert agreement.masked_token_ids == [7]  # [PAD] of text, which is "five" elsewhere
-    assert "1 token ids are not shared" in agreement.notes[0] and "'[PAD]'" in agreement.notes[0]
+    assert "1 token id is not shared" in agreement.notes[0] and "'[PAD]'" in agreement.notes[0]
+    assert agreement.notes[1] == "the fused vocabulary drops 2 tokens of 'code': 7 'five', 8 'six'"
+    assert agreement.notes[2] == "the fused vocabulary drops 2 tokens of 'math': 7 'five', 8 '[PAD]'"
 
 
 def test_rows_beyond_the_table_are_not_had() -> None:

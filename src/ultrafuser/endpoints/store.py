@@ -211,7 +211,9 @@ def _locked(path: Path) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"{path}: is in use by another process; wait for it or choose another store") from None
+        raise UserError(
+            f"{path}: is in use by another process; wait for it to end, or close the run or review that has it open"
+        ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     return lock

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from ultrafuser.errors import UserError
 from ultrafuser.model.configuration_ultrafuser import head_dim
 from ultrafuser.model.fuse import choose_dtype
 from ultrafuser.model.layout import dropped_rows, fused_config, fused_tensors, gate_tensors
 from ultrafuser.model.lineup import LineUp, line_up, resolve_templates
+from ultrafuser.model.notes import pairs, shape, specialist_notes
 from ultrafuser.model.report import CheckReport, CheckRow, Status, render
 from ultrafuser.model.scale import PROBES, mean_entropy
-from ultrafuser.model.sources import Specialist, default_names, open_specialist, open_specialists
-from ultrafuser.model.tensors import tensor_bytes
+from ultrafuser.model.sources import Specialist, names_for, open_specialist
+from ultrafuser.model.tensors import AnyTensor, dtype_name, tensor_bytes
 from ultrafuser.tokens.pieces import TemplatePieces, read_pieces
 from ultrafuser.tokens.verify import verify_pieces
 from ultrafuser.tokens.vocabulary import agree
@@ -42,60 +41,47 @@ def check(
     ``logit_scale`` runs each specialist on a few prompts, one in memory at a time; without it no weights are read.
     """
     report = CheckReport()
-    opened = _open(report, specialists, names)
-    if opened is None:
+    known = report.attempt("files", lambda: names_for(specialists, names))
+    if known is None:
         return report
-    _report_shapes(report, opened)
-    report.attempt("vocabulary", lambda: _report_vocabulary(report, opened))
-    texts = report.attempt("chat templates", lambda: resolve_templates(templates, len(opened))) or [None] * len(opened)
-    pieces = _report_templates(report, opened, texts)
-    lineup = report.attempt("chat templates", lambda: line_up(opened, texts)) if report.ok else None
-    if lineup is not None:
-        _report_special_tokens(report, opened, lineup)
-        _report_size(report, opened, lineup)
-    if logit_scale and len(pieces) == len(opened):
-        _report_logit_scale(report, opened, pieces)
+    texts = report.attempt("chat templates", lambda: resolve_templates(templates, len(known))) or [None] * len(known)
+    tried = [
+        report.attempt("files", partial(open_specialist, str(one), name)) for one, name in zip(specialists, known, strict=True)
+    ]
+    opened = [(one, text) for one, text in zip(tried, texts, strict=True) if one is not None]
+    _report_opened(report, [one for one, _ in opened], [text for _, text in opened], logit_scale)
     return report
 
 
-def _open(report: CheckReport, given: Sequence[str | Path], names: Sequence[str] | None) -> list[Specialist] | None:
-    """All specialists opened; if that fails, None and a problem for each that cannot be."""
-    try:
-        return open_specialists(given, names)
-    except UserError as error:
-        before = len(report.rows)
-        for one, name in zip(given, names or default_names(given), strict=False):
-            report.attempt("files", partial(open_specialist, str(one), name))
-        if len(report.rows) == before:  # each is fine; their number or names are not
-            report.add("files", "problem", str(error))
-        return None
+def _report_opened(
+    report: CheckReport, specialists: Sequence[Specialist], templates: Sequence[str | None], logit_scale: bool
+) -> None:
+    """Report on those specialists that could be opened."""
+    _report_shapes(report, specialists)
+    if len(specialists) > 1:
+        report.attempt("vocabulary", lambda: _report_vocabulary(report, specialists))
+    pieces = _report_templates(report, specialists, templates)
+    lineup = report.attempt("chat templates", lambda: line_up(specialists, templates)) if report.ok else None
+    if lineup is not None:
+        _report_special_tokens(report, specialists, lineup)
+        _report_size(report, specialists, lineup)
+    if logit_scale:
+        _report_logit_scale(report, [one for one in specialists if one.name in pieces], pieces)
 
 
 def _report_shapes(report: CheckReport, specialists: Sequence[Specialist]) -> None:
     for one in specialists:
-        c, parameters = one.config, sum(math.prod(tensor.shape) for tensor in one.tensors.values())
-        report.add(
-            "architecture", "ok", f"{one.name}: {c.model_type}, {parameters / 1e6:,.1f}M parameters, {_shape(one)}, {one.dtype}"
-        )
-        for note in one.notes:
-            report.add("architecture", "note", f"{one.name}: {note}")
-    if len({_shape(one) for one in specialists}) > 1:
-        text = "depths, widths or heads differ: the gate gets a projection per width; static and paged caches do not apply"
-        report.add("shapes", "note", text)
-    if len({one.dtype for one in specialists}) > 1:
-        report.add("shapes", "note", f"dtypes differ: fused in {choose_dtype(specialists, None)}")
-    lengths = {one.name: one.config.max_position_embeddings for one in specialists}
-    if len(set(lengths.values())) > 1:
-        report.add("shapes", "note", f"contexts differ ({_pairs(lengths)} tokens): the shortest counts")
+        count = _parameters(one.tensors.values())
+        text = f"{one.name}: {one.config.model_type}, {count}, {shape(one)}, {dtype_name(one.dtype)}"
+        report.add("architecture", "ok", text)
+    if specialists:
+        for note in specialist_notes(specialists, choose_dtype(specialists, None)):
+            report.add("architecture", "note", note)
 
 
-def _shape(one: Specialist) -> str:
-    c = one.config
-    return f"{c.num_hidden_layers} layers of width {c.hidden_size}, heads {c.num_attention_heads}/{c.num_key_value_heads}"
-
-
-def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+def _parameters(tensors: Iterable[AnyTensor]) -> str:
+    count = sum(math.prod(tensor.shape) for tensor in tensors)
+    return f"{count / 1e6:,.1f}M parameters" if count >= 1e6 else f"{count:,} parameters"
 
 
 def _report_vocabulary(report: CheckReport, specialists: Sequence[Specialist]) -> None:
@@ -133,6 +119,8 @@ def _report_special_tokens(report: CheckReport, specialists: Sequence[Specialist
     if hidden:
         text = f"templates differ: {hidden} slots are hidden from some; engines without attention masks need one template for all"
         report.add("special tokens", "note", text)
+    for note in plan.notes:
+        report.add("chat templates", "note", note)
 
 
 def _report_size(report: CheckReport, specialists: Sequence[Specialist], lineup: LineUp) -> None:
@@ -140,7 +128,6 @@ def _report_size(report: CheckReport, specialists: Sequence[Specialist], lineup:
     config = fused_config(specialists, lineup.plan, gate_hidden_size=512, dtype=dtype)
     tensors = fused_tensors(specialists, lineup.plan, dtype) | gate_tensors(config, 0)
     dropped = [rows for one in specialists for rows in dropped_rows(one, lineup.plan.slot_start).values()]
-    parameters = sum(math.prod(tensor.shape) for tensor in tensors.values())
     weights = sum(map(tensor_bytes, tensors.values()))
     disk, free = weights + sum(map(tensor_bytes, dropped)), shutil.disk_usage(".").free
     per_token = (
@@ -151,7 +138,7 @@ def _report_size(report: CheckReport, specialists: Sequence[Specialist], lineup:
     report.add(
         "memory",
         "ok",
-        f"{parameters / 1e6:,.1f}M parameters: {_size(weights)} to load, and {_size(1000 * per_token)} per 1,000 cached tokens",
+        f"{_parameters(tensors.values())}: {_size(weights)} to load, and {_size(1000 * per_token)} per 1,000 cached tokens",
     )
     # AdamW: the weights, their gradients and two moments, all in the weights' dtype; activations come on top.
     report.add(
@@ -168,11 +155,12 @@ def _size(count: float) -> str:
 
 
 def _report_logit_scale(report: CheckReport, specialists: Sequence[Specialist], pieces: dict[str, TemplatePieces]) -> None:
-    entropies = {one.name: mean_entropy(one, pieces[one.name]) for one in specialists}
+    found = {one.name: report.attempt("logit scale", partial(mean_entropy, one, pieces[one.name])) for one in specialists}
+    entropies = {name: entropy for name, entropy in found.items() if entropy is not None}
+    if not entropies:
+        return
     low, high = min(entropies, key=entropies.__getitem__), max(entropies, key=entropies.__getitem__)
-    text = (
-        f"mean entropy of the next token on {len(PROBES)} answers: {_pairs({n: f'{e:.2f}' for n, e in entropies.items()})} nats"
-    )
+    text = f"mean entropy of the next token on {len(PROBES)} answers: {pairs({n: f'{e:.2f}' for n, e in entropies.items()})} nats"
     if entropies[high] > UNLIKE_ENTROPY * entropies[low]:
         report.add("logit scale", "note", f"{text}; {low} is the surest and dominates the mix until the gate is trained")
     else:

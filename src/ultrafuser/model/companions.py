@@ -16,6 +16,7 @@ from ultrafuser.model.card import model_card
 from ultrafuser.model.configuration_ultrafuser import REMOTE_CODE_FILES, UltraFuserConfig
 from ultrafuser.model.lineup import LineUp
 from ultrafuser.model.sources import Specialist
+from ultrafuser.model.tensors import dtype_name
 
 FUSION_FILE = "fusion.json"
 TOKENIZER_FILES = (
@@ -66,7 +67,7 @@ def write_own(folder: Path, one: Specialist, template: str | None, *, end_token_
     # Merging an adapter or a mistaken tie may have changed these two; all else stays as it was written.
     changed = {"vocab_size": one.config.vocab_size, "tie_word_embeddings": one.tied}
     write_json(folder / "config.json", read_json(one.folder / "config.json") | changed)
-    write_json(folder / FUSION_FILE, {"dtype": str(one.dtype).removeprefix("torch."), "end_token_id": end_token_id})
+    write_json(folder / FUSION_FILE, {"dtype": dtype_name(one.dtype), "end_token_id": end_token_id})
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

@@ -25,11 +25,22 @@ def model_digest(folder: Path) -> str:
             digest.update(file.name.encode() + b"\n" + file.read_bytes())
         elif file.suffix in (".safetensors", ".bin"):
             digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-            with open(file, "rb") as stream:
-                for place in _places(file):
-                    stream.seek(place)
-                    digest.update(stream.read(SAMPLE_BYTES))
+            _add_samples(digest, file)
     return digest.hexdigest()[:16]
+
+
+def weights_digest(file: Path) -> str:
+    """SHA-256, in hex, of what is sampled of a file of weights: its header, and three places of every tensor."""
+    digest = hashlib.sha256()
+    _add_samples(digest, file)
+    return digest.hexdigest()
+
+
+def _add_samples(digest: hashlib._Hash, file: Path) -> None:
+    with open(file, "rb") as stream:
+        for place in _places(file):
+            stream.seek(place)
+            digest.update(stream.read(SAMPLE_BYTES))
 
 
 def _places(file: Path) -> Iterator[int]:

@@ -1,7 +1,8 @@
 """`ultrafuser extract`: one specialist of a fused model as an ordinary checkpoint again.
 
-The inverse of layout.py. Before joint training it is bit-identical to what was fused; after it, the specialist as trained:
-the rows of its own end-of-turn token are then taken from the fused end token, which is what was trained in its place.
+The inverse of layout.py. Before joint training every tensor is bit-identical to what was fused, and so is the file, if it was
+one and written by the safetensors library, whose order of tensors is followed. After it, it is the specialist as trained: the
+rows of its own end-of-turn token are then taken from the fused end token, which is what was trained in its place.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def extract(fused_dir: str | Path, specialist: str, out: str | Path, *, overwrit
     Its tensors have the names and dtype they had before, its tokenizer is its own, its chat template the one it was fused
     with. If its two tables were one but have been trained apart, both are written. Raises `UserError`.
     """
-    fused_dir, out = Path(fused_dir), require_new(out, overwrite=overwrite)
+    fused_dir, out = Path(fused_dir), require_new(out, overwrite=overwrite, inputs=[fused_dir])
     config = _fused_config(fused_dir)
     own = _own_folder(fused_dir, config, specialist)
     place, fusion = _place(config, own, specialist)
@@ -121,7 +122,8 @@ def _own_tensors(fused: Tensors, own: Path, place: _Place) -> Tensors:
         if tied and same_bytes(tables[EMBEDDING], tables[HEAD]):
             del tables[HEAD]
     names = expected_shapes(place.config).keys() - {EMBEDDING, HEAD}
-    return {EMBEDDING: tables[EMBEDDING]} | {n: fused[fused_name(n, place.j, place.first_layer)] for n in sorted(names)} | tables
+    own_tensors = {name: fused[fused_name(name, place.j, place.first_layer)] for name in names} | tables
+    return dict(sorted(own_tensors.items()))
 
 
 def _own_table(fused: Tensors, name: str, dropped: AnyTensor | None, place: _Place) -> ComputedTensor:

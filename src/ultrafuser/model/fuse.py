@@ -7,6 +7,8 @@ computed, block by block. So peak memory does not depend on the models' size.
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +24,12 @@ from ultrafuser.io import new_directory, require_new, require_space
 from ultrafuser.model.companions import companion_bytes, write_companions
 from ultrafuser.model.layout import common_dtype, dropped_rows, fused_config, fused_tensors, gate_tensors
 from ultrafuser.model.lineup import line_up, resolve_templates
+from ultrafuser.model.notes import fusion_notes
 from ultrafuser.model.safetensors_stream import Advance, parse_size, write_checkpoint, write_file
-from ultrafuser.model.sources import Specialist, open_specialists
+from ultrafuser.model.sources import Specialist, open_specialists, places_read
 from ultrafuser.model.tensors import Tensors, tensor_bytes
 
+logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 GATE_FILE, DROPPED_FILE = "gate.safetensors", "dropped_rows.safetensors"
 
@@ -56,15 +60,16 @@ def fuse(
 ) -> Path:
     """Fuse ``specialists`` (directories, hub ids, adapters) into the checkpoint directory ``out``; return it.
 
-    The gate is fresh: the fused model mixes, but does not yet route. Raises `UserError` for anything wrong with the
-    specialists, the options, the disk or ``out``; nothing is left half-written.
+    The gate is fresh: the fused model mixes, but does not yet route. What is good to know is logged as warnings. Raises
+    `UserError` for anything wrong with the specialists, the options, the disk or ``out``; nothing is left half-written.
     """
     options = options or FuseOptions()
-    out = require_new(out, overwrite=options.overwrite)
+    out = require_new(out, overwrite=options.overwrite)  # before anything is fetched
     shard_size = parse_size(options.max_shard_size)
     if options.gate_hidden_size < 1:
         raise UserError(f"gate hidden size {options.gate_hidden_size} is not positive; the paper's is 512")
     opened = open_specialists(specialists, names)
+    require_new(out, overwrite=options.overwrite, inputs=[*places_read(opened), *filter(os.path.isfile, options.templates or ())])
     templates = resolve_templates(options.templates, len(opened))
     lineup = line_up(opened, templates)
     dtype = choose_dtype(opened, options.dtype)
@@ -77,6 +82,8 @@ def fuse(
         write_checkpoint(folder, tensors, max_shard_size=shard_size, apart={GATE_FILE: gate}, advance=advance)
         write_companions(folder, opened, templates, lineup, config)
         _write_dropped(folder, dropped, advance)
+    for note in fusion_notes(opened, lineup, dtype):
+        logger.warning("note: %s", note)
     return out
 
 

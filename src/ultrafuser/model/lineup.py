@@ -26,6 +26,12 @@ class LineUp:
     plan: SlotPlan
     tokenizer: Any  # the fused one
 
+    @property
+    def template_notes(self) -> list[str]:
+        """What the templates cannot do or what was changed of them, each with its specialist's name."""
+        own = [f"{name}: {note}" for name, pieces in self.pieces.items() for note in pieces.notes]
+        return [*own, *self.plan.notes]
+
 
 def line_up(specialists: Sequence[Specialist], templates: Sequence[str | None]) -> LineUp:
     """Compare vocabularies, read templates, plan the slot tokens. Raises `UserError` for what does not fit."""

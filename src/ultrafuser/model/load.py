@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
 
 import ultrafuser.model  # noqa: F401  (registers the Auto classes)
 from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.model.quiet import quiet_transformers
 from ultrafuser.model.sources import locate
+from ultrafuser.model.tensors import refuse_pickled
 
 
 def load(model: str | Path, *, dtype: str = "auto", device: str = "auto") -> tuple[Any, Any]:
-    """The model, ready for inference, and its tokenizer. Remote code is never run.
+    """The model, ready for inference, and its tokenizer. Remote code is never run, pickled weights are never read.
 
     Args:
         dtype: a torch dtype's name; ``auto`` is that of the files.
@@ -27,10 +28,13 @@ def load(model: str | Path, *, dtype: str = "auto", device: str = "auto") -> tup
     """
     place = find_device(device)
     folder = model_folder(model)
-    logging.disable_progress_bar()
+    if not any(folder.glob("*.safetensors")):
+        refuse_pickled(model, (file.name for file in folder.iterdir()))
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        loaded, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            loaded, info = AutoModelForCausalLM.from_pretrained(folder, **options)
     except Exception as error:  # many kinds, for whatever is wrong with the files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{model}: cannot be loaded ({reason})") from None

@@ -17,7 +17,7 @@ from ultrafuser.model.companions import companion_bytes, copy_tokenizer
 from ultrafuser.model.fuse import progress_bar
 from ultrafuser.model.layout import common_dtype
 from ultrafuser.model.safetensors_stream import parse_size, write_checkpoint
-from ultrafuser.model.sources import EMBEDDING, HEAD, Specialist, open_specialists
+from ultrafuser.model.sources import EMBEDDING, HEAD, Specialist, open_specialists, places_read
 from ultrafuser.model.tensors import AnyTensor, ComputedTensor, Tensors, tensor_bytes
 from ultrafuser.tokens.vocabulary import agree
 
@@ -29,8 +29,9 @@ def average_merge(
 
     The mean is taken in float32 and rounded once. Raises `UserError` if architectures, shapes or vocabularies differ.
     """
-    out = require_new(out, overwrite=overwrite)
+    out = require_new(out, overwrite=overwrite)  # before anything is fetched
     opened = open_specialists(specialists, names)
+    require_new(out, overwrite=overwrite, inputs=places_read(opened))
     agree({one.name: one.tokenizer for one in opened}, {one.name: one.rows for one in opened})
     tensors = _mean_tensors(opened)
     total = sum(map(tensor_bytes, tensors.values()))

@@ -6,12 +6,16 @@ It matters because logits are mixed before the softmax (paper, equation 1): a sp
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from ultrafuser.errors import UserError
+from ultrafuser.model.quiet import quiet_transformers
 from ultrafuser.model.sources import Specialist
+from ultrafuser.model.tensors import dtype_name
 from ultrafuser.tokens.encode import encode_conversation
 from ultrafuser.tokens.pieces import TemplatePieces
 
@@ -27,10 +31,16 @@ PROBES = (
 
 @torch.no_grad()
 def mean_entropy(one: Specialist, pieces: TemplatePieces) -> float:
-    """Mean entropy in nats of the specialist's next-token distributions on the probes' answers, in its own template."""
+    """Mean entropy in nats of the specialist's next-token distributions on the probes' answers, in its own template.
+
+    Raises `UserError` when a weight or a prediction is not finite.
+    """
     weights = {name: tensor.rows(0, tensor.shape[0]) for name, tensor in one.tensors.items()}
+    if wrong := [name for name, weight in weights.items() if not weight.isfinite().all()]:
+        raise UserError(f"{one.folder}: tensor {wrong[0]} holds numbers that are not finite (nan or inf); fetch it again")
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(one.config)]
-    model = kind.from_pretrained(None, config=one.config, state_dict=weights, dtype=one.dtype)  # an adapter has no checkpoint
+    with quiet_transformers():  # an adapter has no checkpoint to load
+        model = kind.from_pretrained(None, config=one.config, state_dict=weights, dtype=one.dtype)
     entropies = []
     for question, answer in PROBES:
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
@@ -38,4 +48,7 @@ def mean_entropy(one: Specialist, pieces: TemplatePieces) -> float:
         logits = model(torch.tensor([encoded.input_ids])).logits[0, :-1].float()  # (T - 1, V)
         logs = logits.log_softmax(-1)
         entropies.append(-(logs.exp() * logs).sum(-1)[torch.tensor(encoded.is_answer[1:])])  # (answer tokens,)
-    return float(torch.cat(entropies).mean())
+    mean = float(torch.cat(entropies).mean())
+    if not math.isfinite(mean):
+        raise UserError(f"{one.folder}: what it predicts is not finite in {dtype_name(one.dtype)}; give it in a wider dtype")
+    return mean

@@ -44,6 +44,11 @@ class Specialist:
     notes: tuple[str, ...] = field(default=())
 
     @property
+    def folders(self) -> list[Path]:
+        """The directories it is read from."""
+        return list(dict.fromkeys((self.folder, self.tokenizer_folder, self.adapter or self.folder)))
+
+    @property
     def rows(self) -> int:
         """Rows of its embedding table."""
         return self.tensors[EMBEDDING].shape[0]
@@ -61,11 +66,20 @@ class Specialist:
 
 def open_specialists(given: Sequence[str | Path], names: Sequence[str] | None = None, *, least: int = 2) -> list[Specialist]:
     """Open all specialists. Raises `UserError` for the first that cannot be used, or for their number or names."""
+    names = names_for(given, names, least=least)
+    return [open_specialist(str(one), name) for one, name in zip(given, names, strict=True)]
+
+
+def names_for(given: Sequence[str | Path], names: Sequence[str] | None = None, *, least: int = 2) -> list[str]:
+    """A name for each specialist: those of ``names``, else its default.
+
+    Raises `UserError` for too few or too many specialists, and for names that are not valid or not one each.
+    """
     if not least <= len(given) <= 8:
-        raise UserError(f"{len(given)} specialists given; from two to eight can be fused")
+        raise UserError(f"{_count(len(given), 'specialist')} given; from two to eight can be fused")
     names = default_names(given) if names is None else list(names)
     _check_names(names, len(given))
-    return [open_specialist(str(one), name) for one, name in zip(given, names, strict=True)]
+    return names
 
 
 def default_names(given: Iterable[str | Path]) -> list[str]:
@@ -75,7 +89,7 @@ def default_names(given: Iterable[str | Path]) -> list[str]:
 
 def _check_names(names: Sequence[str], count: int) -> None:
     if len(names) != count:
-        raise UserError(f"{len(names)} names for {count} specialists: {', '.join(names)}; give one name each")
+        raise UserError(f"{_count(len(names), 'name')} for {_count(count, 'specialist')}: {', '.join(names)}; give one name each")
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
             raise UserError(f"name {name!r} is not valid: letters, digits, '-', '_' and '.' only; give others with --names")
@@ -113,12 +127,20 @@ def open_specialist(given: str, name: str) -> Specialist:
     )
 
 
+def places_read(specialists: Iterable[Specialist]) -> list[Path]:
+    """The directories that specialists are read from, and the files in them, which may be links to elsewhere."""
+    folders = [folder for one in specialists for folder in one.folders]
+    return folders + [file for folder in folders for file in folder.iterdir()]
+
+
 def _has_weights(folder: Path) -> bool:
     return (folder / SINGLE_FILE).is_file() or (folder / INDEX_FILE).is_file()
 
 
 def locate(given: str) -> Path:
     """The directory that ``given`` names: a local one, or a hub id (``owner/name`` or ``owner/name@revision``), fetched."""
+    if not given.strip():
+        raise UserError("an empty name is given; give a directory or a Hugging Face hub id")
     folder = Path(given).expanduser()
     if folder.is_dir():
         return folder
@@ -212,7 +234,8 @@ def _check_tensors(folder: Path, config: PreTrainedConfig, tensors: Tensors) -> 
     missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
     for what, names in (("missing", missing), ("not of this architecture", extra)):
         if names:
-            raise UserError(f"{folder}: {len(names)} tensors are {what}: {_few(sorted(names))}")
+            is_or_are = "is" if len(names) == 1 else "are"
+            raise UserError(f"{folder}: {_count(len(names), 'tensor')} {is_or_are} {what}: {_few(sorted(names))}")
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS:
             raise UserError(
@@ -222,6 +245,10 @@ def _check_tensors(folder: Path, config: PreTrainedConfig, tensors: Tensors) -> 
             raise UserError(
                 f"{folder}: tensor {name} has shape {list(tensor.shape)}, its config.json promises {list(expected[name])}"
             )
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _few(names: Sequence[str]) -> str:

@@ -91,6 +91,11 @@ def row_bytes(tensor: AnyTensor) -> int:
     return math.prod(tensor.shape[1:]) * tensor.dtype.itemsize
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """``"float32"`` for ``torch.float32``, as configurations write it."""
+    return str(dtype).removeprefix("torch.")
+
+
 def cast(tensor: AnyTensor, dtype: torch.dtype) -> AnyTensor:
     """The tensor in another dtype; the tensor itself if it has that dtype already."""
     if tensor.dtype == dtype:
@@ -170,17 +175,30 @@ def open_checkpoint(folder: Path) -> Tensors:
     """
     if (folder / SINGLE_FILE).is_file():
         return dict(read_header(folder / SINGLE_FILE))
+    places = _weight_map(folder)
+    shards = {shard: read_header(folder / shard) for shard in sorted(set(places.values()))}
+    for name, shard in places.items():
+        if name not in shards[shard]:
+            raise UserError(f"{folder / shard}: tensor {name} is missing although {INDEX_FILE} places it here")
+    return {name: shards[shard][name] for name, shard in places.items()}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that `open_checkpoint` reads, shards in order. Raises `UserError` if there are none."""
+    if (folder / SINGLE_FILE).is_file():
+        return [folder / SINGLE_FILE]
+    return [folder / shard for shard in sorted(set(_weight_map(folder).values()))]
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    """Name of a tensor -> shard that holds it."""
     if not (folder / INDEX_FILE).is_file():
         refuse_pickled(folder, (path.name for path in folder.iterdir()))
         raise UserError(f"{folder}: no weights: neither {SINGLE_FILE} nor {INDEX_FILE} is there")
     index = read_json(folder / INDEX_FILE)
     if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
         raise UserError(f"{folder / INDEX_FILE}: has no weight_map; fetch it again")
-    shards = {shard: read_header(folder / shard) for shard in sorted(set(index["weight_map"].values()))}
-    for name, shard in index["weight_map"].items():
-        if name not in shards[shard]:
-            raise UserError(f"{folder / shard}: tensor {name} is missing although {INDEX_FILE} places it here")
-    return {name: shards[shard][name] for name, shard in index["weight_map"].items()}
+    return dict(index["weight_map"])
 
 
 def refuse_pickled(place: str | Path, files: Iterable[str]) -> None:

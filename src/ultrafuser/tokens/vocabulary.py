@@ -6,7 +6,7 @@ The tokenizer with the fewest tokens that others lack becomes the fused one (the
 - a *special* token of the base in that state (a renamed reserved token, a padding token that each finetune put at its own
   place) is masked: text does not contain it, and templates reach a specialist's own through slots;
 - a token that only some have, or whose id is beyond a specialist's embedding rows, is masked: never predicted;
-- ids beyond the base's are dropped: the fused vocabulary does not have them.
+- what the base does not have is dropped: the fused vocabulary has neither ids beyond the base's nor other strings for its own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PROBES = (
 class VocabularyAgreement:
     """``slot_start``: the first free id, beyond every id of the base. ``masked_token_ids``: ids below it that not all share.
 
-    ``base``: the specialist whose tokenizer becomes the fused one. ``notes``: what was masked, and unlike tokenisation.
+    ``base``: the specialist whose tokenizer becomes the fused one. ``notes``: what was masked, dropped, split otherwise.
     """
 
     slot_start: int
@@ -61,7 +61,8 @@ def agree(tokenizers: Mapping[str, PreTrainedTokenizerBase], rows: Mapping[str, 
     whole = tokenizers[base].get_vocab()
     slot_start = max(whole.values()) + 1
     masked = sorted(set(range(slot_start)) - {index for _, index in shared})
-    notes = [*_masked_notes(masked, whole), *_tokenisation_notes(tokenizers, base)]
+    dropped = {name: vocabulary.items() - whole.items() for name, vocabulary in vocabularies.items()}
+    notes = [*_masked_notes(masked, whole), *_dropped_notes(dropped), *_tokenisation_notes(tokenizers, base)]
     return VocabularyAgreement(slot_start, masked, base, tuple(notes))
 
 
@@ -91,7 +92,20 @@ def _masked_notes(masked: list[int], vocabulary: Mapping[str, int]) -> list[str]
     string = {index: token for token, index in vocabulary.items()}
     named = ", ".join(f"{index} {string[index]!r}" if index in string else f"{index} (unused)" for index in masked[:SHOWN])
     more = ", .." if len(masked) > SHOWN else ""
-    return [f"{len(masked)} token ids are not shared by all specialists and will never be predicted: {named}{more}"]
+    subject = "1 token id is" if len(masked) == 1 else f"{len(masked)} token ids are"
+    return [f"{subject} not shared by all specialists and will never be predicted: {named}{more}"]
+
+
+def _dropped_notes(dropped: Mapping[str, set[tuple[str, int]]]) -> list[str]:
+    """A sentence per specialist about those of its tokens (string and id) that the fused vocabulary has not."""
+    notes = []
+    for name, tokens in dropped.items():
+        if tokens:
+            first = sorted((index, token) for token, index in tokens)[:SHOWN]
+            named = ", ".join(f"{index} {token!r}" for index, token in first) + (", .." if len(tokens) > SHOWN else "")
+            count = "1 token" if len(tokens) == 1 else f"{len(tokens)} tokens"
+            notes.append(f"the fused vocabulary drops {count} of '{name}': {named}")
+    return notes
 
 
 def _tokenisation_notes(tokenizers: Mapping[str, PreTrainedTokenizerBase], base: str) -> list[str]:

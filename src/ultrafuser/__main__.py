@@ -1,0 +1,5 @@
+"""``python -m ultrafuser`` is the ``ultrafuser`` script."""
+
+from ultrafuser.cli import main
+
+main()
