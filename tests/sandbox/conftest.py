@@ -19,8 +19,8 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 @pytest.fixture
-def namespaced(level: str) -> str:
-    """The levels at which a program sees nothing of ours."""
+def isolated(level: str) -> str:
+    """The levels at which a program reaches no file of ours."""
     if level == "limits":
         pytest.skip("limits do not stop this, as the package's docstring says")
     return level

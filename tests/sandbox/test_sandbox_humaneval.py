@@ -42,7 +42,7 @@ def test_reference_solutions_as_whole_programs_pass() -> None:
     assert len(tasks) == 164
 
 
-def test_empty_functions_fail() -> None:
-    """Catches tests that do not run."""
+def test_empty_functions_fail(level: str) -> None:
+    """Catches tests that do not run, at every level of isolation."""
     tasks = records("humaneval")
     assert passed(tasks, [task["prompt"] + "    pass\n" for task in tasks]) == []

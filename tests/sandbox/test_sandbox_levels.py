@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 
+from ultrafuser.errors import UserError
 from ultrafuser.sandbox import Limits, levels, run_program
 from ultrafuser.sandbox.process import Sandbox
 
@@ -18,7 +19,12 @@ def forget() -> None:
 
 @pytest.mark.parametrize(
     ("working", "expected"),
-    [({"bubblewrap", "namespaces"}, "bubblewrap"), ({"namespaces"}, "namespaces"), (set(), "limits")],
+    [
+        ({"bubblewrap", "namespaces", "landlock"}, "bubblewrap"),
+        ({"namespaces", "landlock"}, "namespaces"),
+        ({"landlock"}, "landlock"),
+        (set(), "limits"),
+    ],
 )
 def test_the_best_level_is_taken_and_a_weak_one_warned_of_once(
     working: set[str], expected: str, monkeypatch: pytest.MonkeyPatch
@@ -32,6 +38,13 @@ def test_the_best_level_is_taken_and_a_weak_one_warned_of_once(
     assert len(tried) == len(set(tried)) and len(caught) == (expected == "limits")
 
 
+def test_where_not_even_limits_work_programs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches every program being judged wrong on a machine where none can run."""
+    monkeypatch.setattr(levels, "works", lambda level: False)
+    with pytest.raises(UserError, match="cannot be run here"):
+        levels.isolation()
+
+
 def test_bubblewrap_that_is_missing_or_broken_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a program that is said to be isolated by a bubblewrap that cannot do it."""
     for found in None, shutil.which("false"):
@@ -41,9 +54,10 @@ def test_bubblewrap_that_is_missing_or_broken_is_not_used(monkeypatch: pytest.Mo
     levels.works.cache_clear()
 
 
-def test_a_trial_that_finds_itself_unprotected_fails() -> None:
+@pytest.mark.parametrize("claimed", ["bubblewrap", "namespaces", "landlock"])
+def test_a_trial_that_finds_itself_unprotected_fails(claimed: str) -> None:
     """Catches a trial that lets any level through: it must fail where there are limits only."""
-    with Sandbox("limits", Limits(), {"role": "program", "source": levels.TRIAL, "imports": None}) as sandbox:
+    with Sandbox("limits", Limits(), {"role": "program", "source": levels.TRIALS[claimed], "imports": None}) as sandbox:
         assert [report["ended"] for report in sandbox.reports(5.0)] == [False]
 
 

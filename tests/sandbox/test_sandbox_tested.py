@@ -109,8 +109,11 @@ def test_the_program_cannot_find_its_tests(other_user: str) -> None:
 import gc, os, sys
 def has(text):
     return "suollevram" in text[::-1]  # the word itself must not be in here
+def processes():
+    try: return [*filter(str.isdigit, os.listdir("/proc"))]
+    except PermissionError: return [str(pid) for pid in range(os.getpid() - 50, os.getpid() + 50)]
 def readable():
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for pid in processes():
         for name in "cmdline", "environ", "mem", *(f"fd/{n}" for n in range(20)):
             if pid != str(os.getpid()):
                 try: yield open(f"/proc/{pid}/{name}", "rb").read(10**6)

@@ -7,35 +7,59 @@ import shutil
 import warnings
 from typing import Literal, get_args
 
+from ultrafuser.errors import UserError
 from ultrafuser.sandbox.limits import Limits
 from ultrafuser.sandbox.process import Sandbox
 
-Isolation = Literal["bubblewrap", "namespaces", "limits"]
-# Namespaces of its own, a working directory of its own, nothing of ours to be seen, no root, and no processes beyond the limit.
+Isolation = Literal["bubblewrap", "namespaces", "landlock", "limits"]
+# An empty working directory to write to, no other one to be listed, and no processes beyond the limit.
 TRIAL = """
 import os
-assert os.getuid() and int(os.readlink("/proc/self")) < 9 and not os.listdir() and not os.path.exists("/etc/passwd")
+assert not os.listdir()
 open("f", "w").close()
-assert len(open("/proc/net/dev").readlines()) == 3
-try:
-    os.fork()
-except BlockingIOError:
-    pass
-else:
-    raise AssertionError("the limit on processes does not bind")
+def assert_fails(attack, *arguments):
+    try:
+        attack(*arguments)
+    except OSError:
+        return
+    raise AssertionError((attack, arguments))
+assert_fails(os.fork)
+assert_fails(open, "/etc/passwd")
 """
+IN_NAMESPACES = """
+assert os.getuid() and int(os.readlink("/proc/self")) < 9
+assert len(open("/proc/net/dev").readlines()) == 3
+"""
+UNDER_LANDLOCK = """
+import socket
+assert_fails(os.listdir, "/")
+assert_fails(open, "/f", "w")
+assert_fails(os.kill, os.getppid(), 0)
+assert_fails(socket.socket)
+"""
+TRIALS = {
+    "bubblewrap": TRIAL + IN_NAMESPACES,
+    "namespaces": TRIAL + IN_NAMESPACES,
+    "landlock": TRIAL + UNDER_LANDLOCK,
+    "limits": "",
+}
 
 
 @functools.cache
 def isolation() -> Isolation:
-    """The best level that works here: "bubblewrap", "namespaces" or "limits" (warns once that these alone are weak)."""
+    """The best level that works here: "bubblewrap", "namespaces", "landlock" or "limits" (warns once that these alone are weak).
+
+    Raises UserError where no program can be run at all.
+    """
     for level in get_args(Isolation):
         if works(level):
             break
+    else:
+        raise UserError("generated programs cannot be run here: a trial fails even under limits alone (is this Linux?)")
     if level == "limits":
         warnings.warn(
-            "generated programs run under limits only: neither bubblewrap nor user namespaces work here. They can read what we "
-            "can read and use the network; install bubblewrap, or run in a container that holds nothing else.",
+            "generated programs run under limits only: neither bubblewrap, user namespaces nor Landlock (Linux 5.13) work here. "
+            "They can read what we can read; install bubblewrap, or run in a container that holds nothing else.",
             stacklevel=2,
         )
     return level
@@ -44,11 +68,9 @@ def isolation() -> Isolation:
 @functools.cache
 def works(level: Isolation) -> bool:
     """Whether a program runs at this level, and is held back by it."""
-    if level == "limits":
-        return True
     if level == "bubblewrap" and shutil.which("bwrap") is None:
         return False
-    job = {"role": "program", "source": TRIAL, "imports": None}
+    job = {"role": "program", "source": TRIALS[level], "imports": None}
     with Sandbox(level, Limits(), job) as sandbox:
         report = sandbox.report(Limits().wall_seconds)
         return report is not None and report["ended"]

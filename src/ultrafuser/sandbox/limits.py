@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Output beyond ``output_bytes`` is cut off, no file may grow beyond ``file_bytes``, nor (in namespaces) all together beyond
-    ``folder_bytes``. ``processes`` counts processes and threads beyond the program's first; memory is that of one process."""
+    """Output beyond ``output_bytes`` is cut off. No file may grow beyond ``file_bytes``, nor all together beyond
+    ``folder_bytes``: in namespaces there is no more room, elsewhere the program is killed a moment later, as it is for more
+    than 4096 files. ``processes`` counts processes and threads beyond the program's first; memory is that of one process."""
 
     wall_seconds: float = 5.0
     cpu_seconds: float = 5.0

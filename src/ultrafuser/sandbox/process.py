@@ -14,6 +14,8 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import IO, Any
 
+from ultrafuser.sandbox import filter
+from ultrafuser.sandbox.folder import working_folder
 from ultrafuser.sandbox.inside import values
 from ultrafuser.sandbox.limits import Limits
 from ultrafuser.sandbox.view import INSIDE, bubblewrap, python, view
@@ -43,11 +45,12 @@ class Sandbox:
         self._ended = False
         with contextlib.ExitStack() as stack:
             self._report = stack.enter_context(tempfile.TemporaryFile())
-            whole = {**job, "limits": asdict(limits), "report": self._report.fileno()}
+            code = filter.code(processes=limits.processes > 0, attributes=level != "landlock")
+            more = {"level": level, "view": seen, "filter": code, "limits": asdict(limits), "report": self._report.fileno()}
             file = stack.enter_context(tempfile.TemporaryFile())
-            file.write(values.encode({**whole, "view": seen if level == "namespaces" else None}))
+            file.write(values.encode({**job, **more}))
             file.seek(0)
-            folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            folder = stack.enter_context(working_folder())
             self._process = subprocess.Popen(
                 bubblewrap(seen) if level == "bubblewrap" else python(),
                 stdin=file, stdout=stdout, stderr=stderr, cwd=folder, env={},

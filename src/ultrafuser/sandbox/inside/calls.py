@@ -29,5 +29,5 @@ def supervise(job: dict[str, Any], report: Callable[[Any], None]) -> None:
             os._exit(0)  # at once: the interpreter's orderly end takes as long as a whole call
 
     for call in job["calls"]:
-        _, _, written = run_confined(partial(work, call), job["limits"], most=job["limits"]["output_bytes"])
+        _, _, written = run_confined(partial(work, call), job, most=job["limits"]["output_bytes"])
         report(written)

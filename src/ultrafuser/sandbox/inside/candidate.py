@@ -19,7 +19,7 @@ def supervise(job: dict[str, Any], report: Callable[[Any], None]) -> None:
     def work(result: int) -> None:
         Candidate(job["source"], Channel(job["reader"], job["writer"])).serve()
 
-    returncode, timed_out, _ = run_confined(work, job["limits"], keep=(job["reader"], job["writer"]))
+    returncode, timed_out, _ = run_confined(work, job, keep=(job["reader"], job["writer"]))
     report({"returncode": returncode, "timed_out": timed_out})
 
 

@@ -6,7 +6,7 @@ import _signal as signal  # `signal` would also import the enumerations, which t
 import os
 import resource
 
-from . import kernel, nobody
+from . import kernel, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing `typing` takes as long as all the rest
@@ -15,58 +15,32 @@ if TYPE_CHECKING:  # importing `typing` takes as long as all the rest
 
 
 def run_confined(
-    work: Callable[[int], None], limits: dict[str, Any], *, keep: Iterable[int] = (), most: int = 2**20
+    work: Callable[[int], None], job: dict[str, Any], *, keep: Iterable[int] = (), most: int = 2**20
 ) -> tuple[int, bool, bytes]:
-    """Fork, confine the fork and call ``work`` there, with a descriptor to write its result to (``most`` bytes at most).
+    """Fork, confine the fork as ``job`` says and call ``work`` there, with a descriptor to write its result to (``most`` bytes).
 
     Returns the return code (negative for a signal), whether time ran out, and the result. The fork has empty standard input
     and no descriptors but output, result and ``keep``. All that it has started is gone when this returns.
     """
+    limits = job["limits"]
     result = os.memfd_create("result")
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
+        if job["rules"] is not None:
+            kernel.restrict_to(job["rules"])
         keep_descriptors([result, *keep])
-        confine(limits)
+        limit(limits)
+        if job["filter"] is not None:
+            kernel.set_system_call_filter(job["filter"])
         work(result)
         raise SystemExit  # let the interpreter end as it always does
-    returncode, timed_out = wait(child, limits)
+    returncode, timed_out = watch.wait(child, limits)
     if limits["processes"] or os.geteuid() == 0:  # else it could not start any process
-        kill_leftovers(child)
+        watch.kill_leftovers(child)
     written = os.pread(result, most + 1, 0)
     os.close(result)
     return returncode, timed_out, written if len(written) <= most else b""
-
-
-def wait(child: int, limits: dict[str, Any]) -> tuple[int, bool]:
-    """The child's return code, and whether its wall or CPU time ran out."""
-    late = []
-
-    def kill(*_: object) -> None:
-        late.append(child)
-        try:
-            os.kill(child, signal.SIGKILL)
-        except ProcessLookupError:
-            return  # it ended this very moment
-
-    signal.signal(signal.SIGALRM, kill)
-    signal.setitimer(signal.ITIMER_REAL, limits["wall_seconds"])
-    _, status, used = os.wait4(child, 0)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    returncode = os.waitstatus_to_exitcode(status)
-    spent = returncode == -signal.SIGKILL and used.ru_utime + used.ru_stime >= limits["cpu_seconds"]
-    return returncode, bool(late) or spent or returncode == -signal.SIGXCPU
-
-
-def kill_leftovers(child: int) -> None:
-    """Kill what the child left behind: all that this user has where nothing of it is anybody else's, else the process group."""
-    alone = os.getpid() == 1 or os.geteuid() >= nobody.UNUSED_USERS
-    try:
-        os.kill(-1 if alone else -child, signal.SIGKILL)
-        while alone:
-            os.waitpid(-1, 0)
-    except (ProcessLookupError, ChildProcessError):
-        return
 
 
 def keep_descriptors(kept: list[int]) -> None:
@@ -81,7 +55,7 @@ def keep_descriptors(kept: list[int]) -> None:
     os.closerange(first, 2**20)
 
 
-def confine(limits: dict[str, Any]) -> None:
+def limit(limits: dict[str, Any]) -> None:
     """Set this process's limits, for good. Signals have their default action again: `SIGXCPU` kills."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     if os.getppid() != 1:  # with the first process of a namespace everything in it ends anyhow

@@ -1,4 +1,4 @@
-"""The first process in the sandbox: reads a job from standard input, enters the namespaces, supervises, reports."""
+"""The first process in the sandbox: reads a job from standard input, shuts itself off as its level says, supervises, reports."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ def main() -> None:
         job = values.decode(stdin.read())
     os.set_inheritable(job["report"], False)
     kernel.process_control(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
-    if job["view"] is not None:
+    if job["level"] == "namespaces":
         namespaces.enter(job["view"])
     nobody.become_nobody()
+    job["rules"] = None
+    if job["level"] == "landlock":
+        from . import landlock
+
+        job["rules"] = landlock.ruleset(job["view"], landlock.version())
     kernel.process_control(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)  # again, since a new user has lost it
     kernel.process_control(kernel.PR_SET_NO_NEW_PRIVS, 1)
     kernel.process_control(kernel.PR_SET_DUMPABLE, 0)  # so that a program of the same user can neither read nor trace us

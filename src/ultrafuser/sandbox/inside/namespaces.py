@@ -11,6 +11,7 @@ import os
 
 from . import kernel
 from .nobody import become_nobody
+from .watch import MOST_FILES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def build_root(view: dict[str, Any]) -> None:
     os.makedirs(ROOT + "/proc")
     kernel.mount("proc", ROOT + "/proc", "proc", SAFE | kernel.MS_NOEXEC)
     os.makedirs(ROOT + view["folder"])
-    kernel.mount("tmpfs", ROOT + view["folder"], "tmpfs", SAFE, f"size={view['folder_bytes']},nr_inodes=4096,mode=1777")
+    size = f"size={view['folder_bytes']},nr_inodes={MOST_FILES},mode=1777"
+    kernel.mount("tmpfs", ROOT + view["folder"], "tmpfs", SAFE, size)
     for path in ("", *view["hidden"]):
         kernel.set_mount_attributes(ROOT + path, READ_ONLY, below_too=False)
     os.chdir(ROOT)

@@ -13,7 +13,7 @@ NOBODY = 65534
 
 
 def become_nobody() -> None:
-    """Where we are root: become a user who owns nothing and runs nothing else.
+    """Where we are root: become a user who owns nothing and runs nothing else, or at least a root without special rights.
 
     Where only its owner can read the Python installation and nothing is mounted for us, the right to read all files is kept.
     """
@@ -21,7 +21,7 @@ def become_nobody() -> None:
         return
     kernel.process_control(kernel.PR_SET_KEEPCAPS, 1)
     if not (change_user(UNUSED_USERS + int.from_bytes(os.urandom(3), "big")) or change_user(NOBODY)):
-        return
+        own_folder(0)
     try:
         os.close(os.open(os.__file__, os.O_RDONLY))
         kernel.keep_capabilities()
@@ -30,13 +30,18 @@ def become_nobody() -> None:
 
 
 def change_user(user: int) -> bool:
-    """Become ``user``, and let it own the working directory if that is ours alone. False where the system has no such user."""
+    """Become ``user``, who then owns the working directory. False where the system has no such user."""
     try:
-        if not os.stat(os.curdir).st_mode & 0o002:
-            os.chown(os.curdir, user, user)
+        own_folder(user)
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
     except OSError:
         return False
     return True
+
+
+def own_folder(user: int) -> None:
+    """Let ``user`` own the working directory if that is ours alone."""
+    if not os.stat(os.curdir).st_mode & 0o002:
+        os.chown(os.curdir, user, user)

@@ -24,7 +24,7 @@ def supervise(job: dict[str, Any], report: Callable[[Any], None]) -> None:
         sys.stdout.flush()
         os.write(result, word)
 
-    returncode, timed_out, written = run_confined(work, job["limits"])
+    returncode, timed_out, written = run_confined(work, job)
     report({"returncode": returncode, "timed_out": timed_out, "ended": written == word})
 
 

@@ -31,7 +31,7 @@ def supervise(job: dict[str, Any], report: Callable[[Any], None]) -> None:
         program = Program(Channel(job["reader"], job["writer"]))
         os.write(result, values.encode(judge(job["source"], program)))
 
-    returncode, timed_out, written = run_confined(work, job["limits"], keep=(job["reader"], job["writer"]))
+    returncode, timed_out, written = run_confined(work, job, keep=(job["reader"], job["writer"]))
     report({"returncode": returncode, "timed_out": timed_out, "verdict": values.decode(written) if written else None})
 
 
