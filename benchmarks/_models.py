@@ -35,7 +35,13 @@ def specialist_config(options: argparse.Namespace) -> Any:
         num_hidden_layers=options.layers,
         num_attention_heads=max(1, options.hidden // 64),
         max_position_embeddings=max(2048, options.tokens),
+        eos_token_id=None,  # what random weights say ends nowhere
     )
+
+
+def chosen(**values: Any) -> argparse.Namespace:
+    """The options common to the model benchmarks as another script chooses them."""
+    return argparse.Namespace(**vars(parser("").parse_args([])) | values)
 
 
 def build_specialists(options: argparse.Namespace) -> list[Any]:
@@ -54,6 +60,28 @@ def build_fused(options: argparse.Namespace) -> Any:
     return _placed(UltraFuserForCausalLM, UltraFuserConfig(specialists=own, gate_hidden_size=options.gate), options)
 
 
+def specialists_of(fused: Any, options: argparse.Namespace) -> list[Any]:
+    """The fused model's N specialists as separate models: layers and norms are the fused model's own, tables are copies."""
+    from transformers import LlamaForCausalLM
+
+    models = []
+    for j in range(options.specialists):
+        columns = slice(j * options.hidden, (j + 1) * options.hidden)
+        model = _placed(LlamaForCausalLM, specialist_config(options), options, device="meta")
+        model.model.rotary_emb = fused.model.rotary_embs[j]
+        state = {
+            "model.embed_tokens.weight": fused.model.embed_tokens.weight.detach()[:, columns].clone(),
+            "model.norm.weight": fused.model.norms[j].weight,
+            "lm_head.weight": fused.lm_head.weight.detach()[:, columns].clone(),
+        }
+        for i in range(options.layers):
+            layer = fused.model.layers[j * options.layers + i]
+            state |= {f"model.layers.{i}.{name}": tensor for name, tensor in layer.named_parameters()}
+        model.load_state_dict(state, assign=True)
+        models.append(model)
+    return models
+
+
 def build_gate(options: argparse.Namespace) -> Any:
     """A gate alone, for the naive version."""
     from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
@@ -63,10 +91,11 @@ def build_gate(options: argparse.Namespace) -> Any:
     return UltraFuserGate(UltraFuserConfig(specialists=own, gate_hidden_size=options.gate)).to(options.device)
 
 
-def _placed(kind: Any, config: Any, options: argparse.Namespace) -> Any:
+def _placed(kind: Any, config: Any, options: argparse.Namespace, device: str | None = None) -> Any:
+    """A model made where it is to be, in the precision it is to have: never whole in the host's memory."""
     import torch
 
-    with torch.device(options.device):
+    with torch.device(device or options.device):
         return kind._from_config(config, dtype=getattr(torch, options.dtype), attn_implementation="sdpa")
 
 

@@ -46,13 +46,18 @@ def naive_version(options: argparse.Namespace) -> tuple[list[Any], Callable[[Any
     models, gate = [model.train() for model in build_specialists(options)], build_gate(options)
 
     def loss(ids: Any) -> Any:
-        states = [model.model(ids, use_cache=False).last_hidden_state for model in models]  # N x (B, T, H)
-        weights = gate(states)  # (B, T, N)
-        logits = [model.lm_head(state) for model, state in zip(models, states, strict=True)]  # N x (B, T, V)
-        mixed = sum(weights[..., j : j + 1].to(part.dtype) * part for j, part in enumerate(logits))
-        return torch.nn.functional.cross_entropy(mixed[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
+        logits = mixed_logits(models, gate, ids)[:, :-1]
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
 
     return [*models, gate], loss
+
+
+def mixed_logits(models: list[Any], gate: Any, ids: Any) -> Any:
+    """The fused logits (B, T, V) from N tensors of logits."""
+    states = [model.model(ids, use_cache=False).last_hidden_state for model in models]  # N x (B, T, H)
+    weights = gate(states)  # (B, T, N)
+    logits = [model.lm_head(state) for model, state in zip(models, states, strict=True)]  # N x (B, T, V)
+    return sum(weights[..., j : j + 1].to(part.dtype) * part for j, part in enumerate(logits))
 
 
 VERSIONS = {"fused": fused_version, "naive": naive_version}
@@ -66,6 +71,24 @@ def host_memory(field: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes, and only the peak
 
 
+def prepare(options: argparse.Namespace) -> tuple[list[Any], Callable[[Any], Any]]:
+    """One version's modules, ready to train, and its loss."""
+    modules, loss = VERSIONS[options.version](options)
+    if options.checkpointing:
+        for model in modules[: options.specialists]:
+            model.gradient_checkpointing_enable()
+    return modules, loss
+
+
+def step(loss: Callable[[Any], Any], optimizer: Any, ids: Any) -> Any:
+    """One training step; returns its loss."""
+    value = loss(ids)
+    value.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return value
+
+
 def run(options: argparse.Namespace) -> dict[str, float]:
     """One version in this process: megabytes at the peak, and of the weights, over what there was before."""
     import torch
@@ -76,17 +99,11 @@ def run(options: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     before = 0 if cuda else host_memory("VmRSS")
-    modules, loss = VERSIONS[options.version](options)
-    if options.checkpointing:
-        for model in modules[: options.specialists]:
-            model.gradient_checkpointing_enable()
+    modules, loss = prepare(options)
     weights = (torch.cuda.memory_allocated() if cuda else host_memory("VmRSS")) - before
     optimizer = torch.optim.AdamW([p for module in modules for p in module.parameters()])
     for _ in range(STEPS):
-        value = loss(token_batch(options))
-        value.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        value = step(loss, optimizer, token_batch(options))
     peak = (torch.cuda.max_memory_allocated() if cuda else host_memory("VmHWM")) - before
     return {"peak_mb": round(peak / MEGABYTE, 1), "weights_mb": round(weights / MEGABYTE, 1), "loss": round(value.item(), 4)}
 
@@ -94,8 +111,10 @@ def run(options: argparse.Namespace) -> dict[str, float]:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Both versions, each in a fresh process."""
     results = {}
+    given = {name: value for name, value in vars(options).items() if name not in ("version", "checkpointing")}
+    words = [f"--{name}={value}" for name, value in given.items()] + ["--checkpointing"] * options.checkpointing
     for version in VERSIONS:
-        command = [sys.executable, __file__, *sys.argv[1:], "--version", version]
+        command = [sys.executable, __file__, *words, "--version", version]
         done = subprocess.run(command, env=os.environ | GIVE_BACK, check=True, stdout=subprocess.PIPE, text=True)
         results[version] = json.loads(done.stdout)
     fused, naive = results["fused"], results["naive"]
