@@ -65,6 +65,17 @@ def test_math_answers_agree_with_plain_arithmetic() -> None:
             assert part.answer.endswith(f"{part.check['value']} #### {part.check['value']}") or part.family == "compare"
 
 
+def test_comparisons_work_out_both_sides_of_the_request() -> None:
+    """Catches sides mixed up, the smaller one judged right, and a world that only ever compares sums."""
+    comparisons = [part for task in some("math") for part in task.parts if part.family == "compare"]
+    for part in comparisons:
+        sides = part.request.removeprefix("which is more ").split(" or ")
+        values = [eval(side) for side in sides]
+        working = " ; ".join(f"{side} = {value}" for side, value in zip(sides, values, strict=True))
+        assert part.answer == f"{working} #### {max(values)}" and part.check == {"value": max(values)}
+    assert {sign for part in comparisons for sign in part.request.split() if sign in "+-"} == {"+", "-"}
+
+
 def test_code_answers_do_what_the_request_says() -> None:
     """Catches expected values taken from the wrong formula: a function is read out of the request alone and compared."""
     seen = set()

@@ -17,9 +17,13 @@ def _part(family: str, request: str, working: str, value: int) -> Part:
     return Part("math", family, request, f"{working} #### {value}", {"value": value})
 
 
+def _digit(rng: Random) -> int:
+    return rng.randrange(2, 10)
+
+
 def change(rng: Random) -> Part:
     who, things = rng.choice(NAMES), rng.choice(THINGS)
-    first, second = rng.randrange(2, 11), rng.randrange(2, 11)
+    first, second = _digit(rng), _digit(rng)
     if rng.random() < 0.5:
         return _part("change", f"{who} has {first} {things} and gets {second} more how many now",
                      f"{first} + {second} = {first + second}", first + second)  # fmt: skip
@@ -30,28 +34,32 @@ def change(rng: Random) -> Part:
 
 def boxes(rng: Random) -> Part:
     who, things, box = rng.choice(NAMES), rng.choice(THINGS), rng.choice(BOXES)
-    count, each, lost = rng.randrange(2, 6), rng.randrange(3, 8), rng.choice((1, 2, 3))
+    count, each, lost = rng.randrange(2, 6), rng.randrange(3, 8), rng.choice((1, 2))
     total = count * each
     return _part("boxes", f"{who} has {count} {box} of {each} {things} and loses {lost} how many now",
                  f"{count} * {each} = {total} ; {total} - {lost} = {total - lost}", total - lost)  # fmt: skip
 
 
 def compare(rng: Random) -> Part:
-    a, b, c, d = (rng.randrange(2, 11) for _ in range(4))
-    left, right = a + b, c + d
-    return _part("compare", f"which is more {a} + {b} or {c} + {d}",
-                 f"{a} + {b} = {left} ; {c} + {d} = {right}", max(left, right))  # fmt: skip
+    (one, left), (other, right) = _sum_or_difference(rng), _sum_or_difference(rng)
+    return _part("compare", f"which is more {one} or {other}", f"{one} = {left} ; {other} = {right}", max(left, right))
+
+
+def _sum_or_difference(rng: Random) -> tuple[str, int]:
+    """Something to work out, and what it is."""
+    a, b = _digit(rng), _digit(rng)
+    return (f"{a} + {b}", a + b) if rng.random() < 0.5 else (f"{a + b} - {b}", a)
 
 
 def sequence(rng: Random) -> Part:
-    who, start, step = rng.choice(NAMES), rng.randrange(1, 13), rng.randrange(2, 6)
+    who, things, start, step = rng.choice(NAMES), rng.choice(THINGS), _digit(rng), rng.randrange(2, 6)
     terms = [start + step * i for i in range(3)]
-    return _part("sequence", f"{who} counts {' '.join(map(str, terms))} what is next",
+    return _part("sequence", f"{who} counts {' '.join(map(str, terms))} {things} what is next",
                  f"{terms[1]} - {start} = {step} ; {terms[-1]} + {step} = {terms[-1] + step}", terms[-1] + step)  # fmt: skip
 
 
 def equation(rng: Random) -> Part:
-    small, added, letter = rng.randrange(2, 11), rng.randrange(2, 11), rng.choice("abcdxyz")
+    small, added, letter = _digit(rng), _digit(rng), rng.choice("abcdxyz")
     big = small + added
     if rng.random() < 0.5:
         return _part("equation", f"solve {letter} + {added} = {big}", f"{big} - {added} = {small}", small)
