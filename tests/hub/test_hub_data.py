@@ -76,7 +76,7 @@ def test_evaluates_a_model_of_the_hub_on_data_of_the_hub(
     command = ("eval", "org/fused", "--with-specialists", "--tasks", "gsm8k,mbpp", "--out", tmp_path / "out")
     done = ultrafuser(*command, "--limit", "1", "--max-new-tokens", "2", "--device", "cpu")
     assert done.exit_code == 2, done.output
-    assert "failed: mbpp: mbpp: cannot be loaded from the hub (google-research-datasets/mbpp: there is no such" in done.stderr
+    assert "failed: mbpp: cannot be loaded from the hub (google-research-datasets/mbpp: there is no such" in done.stderr
     for name in (*trio, "fused"):
         (sample,) = (tmp_path / "out" / "samples" / name / "gsm8k.jsonl").read_text(encoding="utf-8").splitlines()
         assert json.loads(sample)["question"] == RECORDS["gsm8k"][0]["prompt"]
