@@ -85,7 +85,7 @@ def specialists_of(fused: Any, options: argparse.Namespace) -> list[Any]:
 def build_gate(options: argparse.Namespace) -> Any:
     """A gate alone, for the naive version."""
     from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
-    from ultrafuser.model.modeling_ultrafuser import UltraFuserGate
+    from ultrafuser.model.gate_ultrafuser import UltraFuserGate
 
     own = [specialist_config(options).to_dict()] * options.specialists
     return UltraFuserGate(UltraFuserConfig(specialists=own, gate_hidden_size=options.gate)).to(options.device)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ultrafuser.cli.app import app
-from ultrafuser.cli.options import DataDir, Device, Dtype, Out, Overwrite, Seed
+from ultrafuser.cli.options import DataDir, Device, Dtype, LoadIn, Out, Overwrite, Seed
 
 if TYPE_CHECKING:
     from ultrafuser.evaluate.judged.settings import JudgeSettings
@@ -50,6 +50,7 @@ def evaluate(
     seed: Seed = 0,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    load_in: LoadIn = None,
     overwrite: Overwrite = False,
 ) -> None:
     """How good are these models, task by task, and is a fused one as good as the best of its specialists?
@@ -92,6 +93,7 @@ def evaluate(
         judge=judge,
         dtype=dtype,
         device=device,
+        load_in=load_in,
         overwrite=overwrite,
     )
     from ultrafuser.evaluate.benchmark import evaluate_models

@@ -33,3 +33,7 @@ TopP = Annotated[float | None, typer.Option(min=0, max=1, help="Sample from the 
 SampleSeed = Annotated[int | None, typer.Option(min=0, help="Makes a sampled answer repeatable.")]
 Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: as saved.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, ..; auto: the best there is.")]
+LoadIn = Annotated[
+    Literal["8bit", "4bit"] | None,
+    typer.Option(help="Quantise the weights: a half or a quarter of the memory. Needs bitsandbytes."),
+]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ultrafuser.cli.app import app
-from ultrafuser.cli.options import Device, Dtype, Model, Overwrite, Prompt, SampleSeed, System, Temperature, Tokens, TopP
+from ultrafuser.cli.options import Device, Dtype, LoadIn, Model, Overwrite, Prompt, SampleSeed, System, Temperature, Tokens, TopP
 
 
 @app.command()
@@ -23,6 +23,7 @@ def generate(
     seed: SampleSeed = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    load_in: LoadIn = None,
 ) -> None:
     """Answer one prompt.
 
@@ -32,7 +33,7 @@ def generate(
     from ultrafuser.model.load import load
     from ultrafuser.run.generate import Decoding, answer
 
-    loaded, tokenizer = load(model, dtype=dtype, device=device)
+    loaded, tokenizer = load(model, dtype=dtype, device=device, load_in=load_in)
     answer(loaded, tokenizer, values.messages(prompt, system), Decoding(max_new_tokens, temperature, top_p, seed))
 
 
@@ -46,6 +47,7 @@ def chat(
     seed: SampleSeed = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    load_in: LoadIn = None,
 ) -> None:
     """Talk with a model. `/reset` forgets what was said, `/quit` ends, Ctrl-C stops an answer.
 
@@ -55,7 +57,7 @@ def chat(
     from ultrafuser.run.chat import chat
     from ultrafuser.run.generate import Decoding
 
-    loaded, tokenizer = load(model, dtype=dtype, device=device)
+    loaded, tokenizer = load(model, dtype=dtype, device=device, load_in=load_in)
     chat(loaded, tokenizer, Decoding(max_new_tokens, temperature, top_p, seed), system=system)
 
 
@@ -68,6 +70,7 @@ def inspect(
     max_new_tokens: Tokens = 256,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    load_in: LoadIn = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Answer one prompt and colour each token by the specialists that produced it.
@@ -80,7 +83,7 @@ def inspect(
     from ultrafuser.model.load import load
 
     with new_file(html, overwrite=overwrite) if html else nullcontext() as page:  # refuses a place before the answer is made
-        loaded, tokenizer = load(model, dtype=dtype, device=device)
+        loaded, tokenizer = load(model, dtype=dtype, device=device, load_in=load_in)
         inspect_prompt(loaded, tokenizer, values.messages(prompt, system), max_new_tokens=max_new_tokens, html=page)
     if html:
         print(f"wrote {html}")

@@ -31,13 +31,14 @@ from ultrafuser.evaluate.settings import EvalSettings
 from ultrafuser.facts import run_facts
 from ultrafuser.model.digest import model_digest
 from ultrafuser.model.load import find_device, free_memory
+from ultrafuser.model.quantise import require_quantiser
 from ultrafuser.sandbox import isolation
 from ultrafuser.testsets import load_test_set
 
 if TYPE_CHECKING:
     from ultrafuser.evaluate.lm import UltraFuserLM
 
-DECISIVE = ("limit", "seed", "cot", "max_new_tokens", "template", "dtype")  # the settings that change what is answered
+DECISIVE = ("limit", "seed", "cot", "max_new_tokens", "template", "dtype", "load_in")  # the settings that change what is answered
 JUDGED_NEW_TOKENS = 1024  # of an answer that a judge reads
 
 
@@ -79,6 +80,7 @@ def _require(tasks: Sequence[TaskInfo], settings: EvalSettings) -> None:
     """Raise `UserError` for what the tasks need and is not there."""
     require_harness()
     find_device(settings.device)
+    require_quantiser(settings.load_in)
     if settings.data_dir is not None and not settings.data_dir.is_dir():
         raise UserError(f"--data-dir {settings.data_dir}: no such directory; leave it out to take the data from the hub")
     judged = [task.name for task in tasks if task.kind == "judged"]

@@ -84,9 +84,9 @@ def open_model(model: Model, settings: EvalSettings, kept: KeptAnswers) -> Itera
     from ultrafuser.evaluate.quiet import quiet
 
     with _folder(model, settings.out) as folder:
-        loaded, tokenizer = load(folder, dtype=settings.dtype, device=settings.device)
+        loaded, tokenizer = load(folder, dtype=settings.dtype, device=settings.device, load_in=settings.load_in)
         template = settings.template if tokenizer.chat_template is None else None
-        identity = f"{model_digest(folder)} {loaded.dtype}"
+        identity = " ".join([model_digest(folder), str(loaded.dtype), *filter(None, [settings.load_in])])
         with quiet():
             lm = UltraFuserLM(
                 loaded, tokenizer=tokenizer, template=template, batch_size=settings.batch_size, kept=kept, identity=identity

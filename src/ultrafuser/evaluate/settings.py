@@ -10,6 +10,7 @@ from ultrafuser.errors import UserError
 
 if TYPE_CHECKING:
     from ultrafuser.evaluate.judged.settings import JudgeSettings
+    from ultrafuser.model.quantise import LoadIn
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class EvalSettings:
         judge: who judges AlpacaEval and MT-Bench.
         dtype: of the weights; ``auto``: as saved.
         device: ``auto``: the best there is.
+        load_in: quantise the weights to ``"8bit"`` or ``"4bit"`` (bitsandbytes).
         overwrite: replace the results of another evaluation in ``out``.
     """
 
@@ -48,6 +50,7 @@ class EvalSettings:
     judge: JudgeSettings | None = None
     dtype: str = "auto"
     device: str = "auto"
+    load_in: LoadIn | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:

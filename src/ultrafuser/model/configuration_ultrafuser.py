@@ -11,7 +11,9 @@ from typing import Any
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 SUPPORTED_ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
-REMOTE_CODE_FILES = ("configuration_ultrafuser.py", "modeling_ultrafuser.py", "loss_ultrafuser.py")
+REMOTE_CODE_FILES = tuple(
+    f"{part}_ultrafuser.py" for part in ("configuration", "modeling", "gate", "generation", "loss", "positions")
+)
 AUTO_MAP = {
     "AutoConfig": "configuration_ultrafuser.UltraFuserConfig",
     "AutoModel": "modeling_ultrafuser.UltraFuserModel",

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
-from ultrafuser.model.modeling_ultrafuser import UltraFuserGate
+from ultrafuser.model.gate_ultrafuser import UltraFuserGate
 from ultrafuser.model.sources import EMBEDDING, HEAD, Specialist
 from ultrafuser.model.tensors import AnyTensor, ComputedTensor, StoredTensor, Tensors, cast, from_memory
 from ultrafuser.tokens.slots import SlotPlan

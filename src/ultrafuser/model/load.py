@@ -11,26 +11,29 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ultrafuser.model  # noqa: F401  (registers the Auto classes)
 from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.model.quantise import LoadIn, quantised
 from ultrafuser.model.quiet import quiet_transformers
 from ultrafuser.model.sources import locate
 from ultrafuser.model.tensors import refuse_pickled
 
 
-def load(model: str | Path, *, dtype: str = "auto", device: str = "auto") -> tuple[Any, Any]:
+def load(model: str | Path, *, dtype: str = "auto", device: str = "auto", load_in: LoadIn | None = None) -> tuple[Any, Any]:
     """The model, ready for inference, and its tokenizer. Remote code is never run, pickled weights are never read.
 
     Args:
         dtype: a torch dtype's name; ``auto`` is that of the files.
         device: a torch device's name; ``auto`` is the first accelerator, else the CPU.
+        load_in: quantise the linear layers while they are read, as in the gate stage (`quantise.quantised`).
 
     Raises:
-        UserError: no such model, not a model directory, files that do not load, no such device.
+        UserError: no such model, not a model directory, files that do not load, no such device, no bitsandbytes.
     """
     place = find_device(device)
     folder = model_folder(model)
     if not any(folder.glob("*.safetensors")):
         refuse_pickled(model, (file.name for file in folder.iterdir()))
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    options = quantised(load_in, place, _compute_dtype(dtype, place))
+    options |= {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -40,7 +43,15 @@ def load(model: str | Path, *, dtype: str = "auto", device: str = "auto") -> tup
         raise UserError(f"{model}: cannot be loaded ({reason})") from None
     if lacking := sorted(info["missing_keys"]):  # transformers would go on with random numbers in their place
         raise UserError(f"{model}: its files lack {len(lacking)} weights, such as {lacking[0]}; fetch it again")
-    return loaded.to(place).eval(), tokenizer
+    return (loaded if load_in else loaded.to(place)).eval(), tokenizer
+
+
+def _compute_dtype(dtype: str, place: torch.device) -> torch.dtype:
+    """What quantised layers compute in: as told, else bfloat16 where the device has it."""
+    if dtype != "auto":
+        named: torch.dtype = getattr(torch, dtype)
+        return named
+    return torch.bfloat16 if place.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 
 
 def find_device(device: str) -> torch.device:

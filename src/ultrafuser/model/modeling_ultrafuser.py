@@ -3,7 +3,7 @@
 w = softmax([g(h_1), .., g(h_N)]);  fused logits = sum_j w_j W_j h_j = [W_1 | .. | W_N] concat(w_j h_j)
 
 so the base model returns concat(w_j h_j) and an ordinary lm_head of width sum_j H_j gives the fused logits; N tensors of
-logits are never built. This file is copied into every saved checkpoint.
+logits are never built. This file and those it imports from here are copied into every saved checkpoint.
 
 Notation: B batch, T tokens of this call, S tokens so far (T + cached), N specialists, H_j width of specialist j, H their
 sum, V vocabulary.
@@ -12,7 +12,6 @@ sum, V vocabulary.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
@@ -33,7 +32,10 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_ultrafuser import REMOTE_CODE_FILES, UltraFuserConfig, layer_types, sliding_window
+from .gate_ultrafuser import UltraFuserGate
+from .generation_ultrafuser import UltraFuserGenerationMixin
 from .loss_ultrafuser import carries_loss, target_losses
+from .positions_ultrafuser import positions, within_window
 
 LAYERS = {
     "llama": llama.LlamaDecoderLayer,
@@ -64,34 +66,6 @@ class UltraFuserCausalLMOutput(CausalLMOutputWithPast):
 
     gate_weights: torch.FloatTensor | None = None
     token_losses: torch.FloatTensor | None = None
-
-
-class UltraFuserGate(nn.Module):
-    """The gate: one scalar per specialist from its last hidden state, by one network shared by all (paper, equation 1).
-
-    Two linear layers with a ReLU between. Specialists of unlike width get a projection each to the widest. The arithmetic
-    is float32 whatever the model's dtype: a softmax of bfloat16 scores moves the mix by per cents.
-    """
-
-    def __init__(self, config: UltraFuserConfig) -> None:
-        super().__init__()
-        widths = [own.hidden_size for own in config.specialist_configs()]
-        if len(set(widths)) > 1:
-            self.input_projections = nn.ModuleList([nn.Linear(width, max(widths), bias=False) for width in widths])
-        self.linear_in = nn.Linear(max(widths), config.gate_hidden_size)
-        self.linear_out = nn.Linear(config.gate_hidden_size, 1)
-
-    def forward(self, states: list[torch.Tensor]) -> torch.Tensor:
-        """N normalised last hidden states (B, T, H_j) -> weights (B, T, N), float32, summing to one."""
-        with torch.autocast(device_type=states[0].device.type, enabled=False):
-            scores = [self._score(j, state.float()) for j, state in enumerate(states)]  # N x (B, T, 1)
-            return torch.cat(scores, dim=-1).softmax(dim=-1)
-
-    def _score(self, j: int, state: torch.Tensor) -> torch.Tensor:
-        if hasattr(self, "input_projections"):
-            state = F.linear(state, self.input_projections[j].weight.float())
-        inner = F.relu(F.linear(state, self.linear_in.weight.float(), self.linear_in.bias.float()))
-        return F.linear(inner, self.linear_out.weight.float(), self.linear_out.bias.float())
 
 
 class UltraFuserPreTrainedModel(PreTrainedModel):
@@ -346,7 +320,7 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
                         attention_mask=seen,
                         past_key_values=cache,
                         position_ids=position_ids if shared else None,
-                        and_mask_function=_within(window, seen, like, cache) if window else None,
+                        and_mask_function=within_window(window, seen, like.shape[1], cache) if window else None,
                         allow_is_causal_skip=skip,
                     )
                 masks[f"{j}.{kind}"] = made[key]
@@ -361,21 +335,7 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
         return [state.take_along_dim(last[..., j : j + 1], dim=1) for j, state in enumerate(states)]
 
 
-def positions(visible: torch.Tensor) -> torch.Tensor:
-    """Position of each token counted over the visible ones: (.., S) bool or 0/1 -> (.., S) int64."""
-    return (visible.long().cumsum(-1) - 1).clamp(min=0)
-
-
-def _within(window: int, seen: torch.Tensor | None, like: torch.Tensor, cache: Cache | None) -> Callable[..., torch.Tensor]:
-    """Mask function "fewer than ``window`` visible tokens ago", counted in the specialist's own positions."""
-    if seen is None:
-        return lambda b, h, q, k: q - k < window
-    length = cache.get_mask_sizes(like.shape[1], 0)[0] if cache is not None else seen.shape[-1]
-    where = positions(F.pad(seen.long(), (0, max(0, length - seen.shape[-1]))))  # static caches are longer than what was seen
-    return lambda b, h, q, k: where[b, q] - where[b, k] < window
-
-
-class UltraFuserForCausalLM(UltraFuserPreTrainedModel, GenerationMixin):
+class UltraFuserForCausalLM(UltraFuserPreTrainedModel, UltraFuserGenerationMixin):
     """The fused model with its lm_head [W_1 | .. | W_N] of shape (V, H)."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
@@ -451,56 +411,6 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, GenerationMixin):
             gate_weights=outputs.gate_weights,
             token_losses=losses if output_token_losses else None,
         )
-
-    def prepare_inputs_for_generation(
-        self, input_ids: torch.LongTensor, inputs_embeds: torch.FloatTensor | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        """As the library's, with a mask and positions per specialist where their templates or windows differ.
-
-        Works from the ids of all tokens so far by table look-up and keeps no state, so beams and drafts need nothing special.
-        ``inputs_embeds`` is named because the library looks for it here before it takes embeddings for a prompt.
-        """
-        prompt = kwargs.pop("whole_prompt", None)
-        attention_mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
-        inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
-        static = cache is not None and cache.is_compileable
-        if not self.config.hides_slots and not (static and self.config.has_windows):
-            return inputs
-        tokens = inputs["input_ids"] if inputs.get("inputs_embeds") is None else inputs["inputs_embeds"]
-        batch, length = tokens.shape[:2]
-        if self.config.hides_slots:
-            past = int(cache.get_seq_length()) if cache is not None else 0
-            ids = input_ids if prompt is None else prompt[:, : past + length]
-            ids = self._ids_so_far(ids, inputs_embeds, past + length)
-            attention_mask = self.model.visibility(ids, attention_mask)  # (N, B, S)
-            # a stride that grew with the text would have torch.compile compile every step anew
-            inputs["position_ids"] = positions(attention_mask)[..., -length:].contiguous()
-        if static:
-            like = torch.empty((batch, length, 0), dtype=self.dtype, device=tokens.device)
-            attention_mask = self.model.attention_masks(like, attention_mask, cache, None, skip=False)
-        inputs["attention_mask"] = attention_mask
-        return inputs
-
-    def _ids_so_far(self, ids: torch.Tensor, prompt_embeds: torch.Tensor | None, length: int) -> torch.Tensor:
-        """(B, length): ``ids``, after those of a prompt that was given as embeddings only."""
-        if prompt_embeds is not None and ids.shape[1] < length:
-            ids = torch.cat([self.model.slot_ids(prompt_embeds), ids], dim=1)
-        if ids.shape[1] != length:
-            raise ValueError(
-                f"a model fused with unlike templates needs the ids of all {length} tokens so far, not of the last {ids.shape[1]}"
-            )
-        return ids
-
-    def _prefill(
-        self, input_ids: torch.LongTensor, generation_config: Any, model_kwargs: dict[str, Any], *rest: Any, **more: Any
-    ) -> Any:
-        """As the library's, which reads a long prompt in chunks: the chunks before tell what each specialist sees, too."""
-        return super()._prefill(input_ids, generation_config, model_kwargs | {"whole_prompt": input_ids}, *rest, **more)
-
-    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
-        """As the library's. Raises ValueError for models that a paged cache cannot serve, before anything starts."""
-        self.model.require_one_stream()
-        return super().init_continuous_batching(*args, **kwargs)
 
 
 __all__ = ["UltraFuserForCausalLM", "UltraFuserModel", "UltraFuserPreTrainedModel"]

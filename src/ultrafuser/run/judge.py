@@ -53,7 +53,7 @@ def judge(candidate: Candidate, materials: Materials, recipe: Recipe, folder: Pa
 
 
 def _judge(candidate: Candidate, materials: Materials, recipe: Recipe) -> dict[str, Any]:
-    model, tokenizer = load(candidate.folder)
+    model, tokenizer = load(candidate.folder, load_in=recipe.train.load_in)
     if candidate.template is not None:
         tokenizer.chat_template = candidate.template
     return (_accuracy if materials.tasks else _loss)(model, tokenizer, materials, recipe)

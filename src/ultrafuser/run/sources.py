@@ -18,12 +18,12 @@ from ultrafuser.model.digest import model_digest
 from ultrafuser.model.fuse import choose_dtype
 from ultrafuser.model.layout import fused_config
 from ultrafuser.model.lineup import OWN, LineUp, line_up, resolve_templates
+from ultrafuser.model.quantise import require_quantiser
 from ultrafuser.model.sources import Specialist, open_specialists
 from ultrafuser.run.materials import Materials, require_fitting
 from ultrafuser.run.scratch import outline
 from ultrafuser.run.settings import train_settings, train_stages
 from ultrafuser.schema import Recipe
-from ultrafuser.train.load import require_quantiser
 from ultrafuser.train.stage import check_stages
 
 
@@ -56,7 +56,7 @@ def open_sources(recipe: Recipe, materials: Materials) -> Sources:
     Specialists of the hub are fetched. Raises `UserError` for anything that does not fit.
     """
     check_stages(train_stages(recipe), train_settings(recipe))
-    require_quantiser(train_settings(recipe))
+    require_quantiser(recipe.train.load_in)
     if recipe.pretrain:
         specialists = outline(recipe, materials.train)
     else:

@@ -6,23 +6,19 @@ that is chosen. Frozen ones are held in the compute precision, or quantised by b
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import logging as hf_logging
 
 from ultrafuser.errors import UserError
 from ultrafuser.io import read_json
 from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM
+from ultrafuser.model.quantise import quantised
+from ultrafuser.model.quiet import quiet_transformers
 from ultrafuser.model.tensors import open_checkpoint
 from ultrafuser.train.processes import process_state
 from ultrafuser.train.stage import Stage, TrainSettings
-
-KEPT_WHOLE = ["model.gate", "lm_head", "embed_tokens"]
 
 
 def require_fused(folder: Path) -> None:
@@ -35,12 +31,6 @@ def require_fused(folder: Path) -> None:
     open_checkpoint(folder)
 
 
-def require_quantiser(settings: TrainSettings) -> None:
-    """Raise `UserError` if the settings want bitsandbytes and it is not installed."""
-    if settings.load_in and importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError(f"load_in={settings.load_in} needs bitsandbytes; install it with: pip install 'ultrafuser[quant]'")
-
-
 def computes_in_bf16(settings: TrainSettings) -> bool:
     """Does this run compute in bfloat16? ``auto`` means: on a GPU that has it."""
     if settings.mixed_precision != "auto":
@@ -50,12 +40,11 @@ def computes_in_bf16(settings: TrainSettings) -> bool:
 
 def load_model(folder: Path, stage: Stage, settings: TrainSettings) -> Any:
     """The fused model in ``folder``, ready for the stage."""
-    frozen_in_bf16 = stage.moves != "all" and computes_in_bf16(settings)
-    options: dict[str, Any] = {"dtype": torch.bfloat16 if frozen_in_bf16 else torch.float32}
-    if settings.load_in:
-        options |= {"quantization_config": _quantization(settings), "device_map": {"": process_state().device}}
-    with _no_bars():
-        model: Any = UltraFuserForCausalLM.from_pretrained(folder, **options)
+    compute_dtype = torch.bfloat16 if computes_in_bf16(settings) else torch.float32
+    options = quantised(settings.load_in, process_state().device, compute_dtype)
+    options["dtype"] = torch.float32 if stage.moves == "all" else compute_dtype
+    with quiet_transformers():  # the training bar is the one that is shown
+        model: Any = UltraFuserForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
     # Where FSDP has only the first process read the checkpoint, transformers leave the others' outermost buffers at zero.
     model.unpredictable_ids.copy_(model.make_unpredictable_ids())
     if settings.load_in:
@@ -63,27 +52,3 @@ def load_model(folder: Path, stage: Stage, settings: TrainSettings) -> Any:
         # module, so for training this is an ordinary model.
         model.is_quantized = False
     return model
-
-
-@contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
-    """The training bar is the one that is shown."""
-    shown = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            hf_logging.enable_progress_bar()
-
-
-def _quantization(settings: TrainSettings) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_8bit=settings.load_in == "8bit",
-        load_in_4bit=settings.load_in == "4bit",
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=torch.bfloat16 if computes_in_bf16(settings) else torch.float32,
-        llm_int8_skip_modules=KEPT_WHOLE,
-    )

@@ -32,11 +32,12 @@ from ultrafuser.errors import UserError
 from ultrafuser.io import FULL, new_directory, read_json, require_new, write_json, write_text
 from ultrafuser.model.card import UNTRAINED
 from ultrafuser.model.digest import model_digest
+from ultrafuser.model.quantise import require_quantiser
 from ultrafuser.model.sources import read_tokenizer
 from ultrafuser.train.checkpoint import remove_checkpoints
 from ultrafuser.train.claim import SETTINGS_FILE, claim, require_creatable, run_facts
 from ultrafuser.train.fit import DEFAULT, stage_arguments, train_stage
-from ultrafuser.train.load import load_model, require_fused, require_quantiser
+from ultrafuser.train.load import load_model, require_fused
 from ultrafuser.train.moves import moved_weights
 from ultrafuser.train.processes import process_state
 from ultrafuser.train.result import HISTORY, link_tree, write_result
@@ -132,7 +133,7 @@ def _check(run: _Run, stages: Sequence[Stage], data: Data, domains: Sequence[str
     """Find every mistake that can be found before anything long begins."""
     require_fused(run.source)
     check_stages(stages, run.settings)
-    require_quantiser(run.settings)
+    require_quantiser(run.settings.load_in)
     if repeated := [domain for domain, count in Counter(domains).items() if count > 1]:
         raise UserError(f"domain '{repeated[0]}' is given twice; give it once")
     _check_places(run, [run.source, *map(local_path, _sources(data))])

@@ -1,0 +1,67 @@
+"""What the library's ``generate`` needs to know of a model whose specialists may each see other tokens.
+
+Copied into every saved checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import GenerationMixin
+
+from .positions_ultrafuser import positions
+
+
+class UltraFuserGenerationMixin(GenerationMixin):
+    """The library's generation, with a mask and positions per specialist where their templates or windows differ."""
+
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.LongTensor, inputs_embeds: torch.FloatTensor | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """As the library's, with a mask and positions per specialist where their templates or windows differ.
+
+        Works from the ids of all tokens so far by table look-up and keeps no state, so beams and drafts need nothing special.
+        ``inputs_embeds`` is named because the library looks for it here before it takes embeddings for a prompt.
+        """
+        prompt = kwargs.pop("whole_prompt", None)
+        attention_mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+        inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
+        static = cache is not None and cache.is_compileable
+        if not self.config.hides_slots and not (static and self.config.has_windows):
+            return inputs
+        tokens = inputs["input_ids"] if inputs.get("inputs_embeds") is None else inputs["inputs_embeds"]
+        batch, length = tokens.shape[:2]
+        if self.config.hides_slots:
+            past = int(cache.get_seq_length()) if cache is not None else 0
+            ids = input_ids if prompt is None else prompt[:, : past + length]
+            ids = self._ids_so_far(ids, inputs_embeds, past + length)
+            attention_mask = self.model.visibility(ids, attention_mask)  # (N, B, S)
+            # a stride that grew with the text would have torch.compile compile every step anew
+            inputs["position_ids"] = positions(attention_mask)[..., -length:].contiguous()
+        if static:
+            like = torch.empty((batch, length, 0), dtype=self.dtype, device=tokens.device)
+            attention_mask = self.model.attention_masks(like, attention_mask, cache, None, skip=False)
+        inputs["attention_mask"] = attention_mask
+        return inputs
+
+    def _ids_so_far(self, ids: torch.Tensor, prompt_embeds: torch.Tensor | None, length: int) -> torch.Tensor:
+        """(B, length): ``ids``, after those of a prompt that was given as embeddings only."""
+        if prompt_embeds is not None and ids.shape[1] < length:
+            ids = torch.cat([self.model.slot_ids(prompt_embeds), ids], dim=1)
+        if ids.shape[1] != length:
+            raise ValueError(
+                f"a model fused with unlike templates needs the ids of all {length} tokens so far, not of the last {ids.shape[1]}"
+            )
+        return ids
+
+    def _prefill(
+        self, input_ids: torch.LongTensor, generation_config: Any, model_kwargs: dict[str, Any], *rest: Any, **more: Any
+    ) -> Any:
+        """As the library's, which reads a long prompt in chunks: the chunks before tell what each specialist sees, too."""
+        return super()._prefill(input_ids, generation_config, model_kwargs | {"whole_prompt": input_ids}, *rest, **more)
+
+    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
+        """As the library's. Raises ValueError for models that a paged cache cannot serve, before anything starts."""
+        self.model.require_one_stream()
+        return super().init_continuous_batching(*args, **kwargs)

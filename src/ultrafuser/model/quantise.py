@@ -1,0 +1,36 @@
+"""Loads the specialists' linear layers in 8 or 4 bit, by bitsandbytes; the gate, the two tables and the norms stay whole."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any, Literal
+
+import torch
+
+from ultrafuser.errors import UserError
+
+LoadIn = Literal["8bit", "4bit"]
+KEPT_WHOLE = ["model.gate", "lm_head", "embed_tokens"]
+
+
+def require_quantiser(load_in: LoadIn | None) -> None:
+    """Raise `UserError` if ``load_in`` wants bitsandbytes and it is not installed."""
+    if load_in and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(f"load_in={load_in} needs bitsandbytes; install it with: pip install 'ultrafuser[quant]'")
+
+
+def quantised(load_in: LoadIn | None, device: torch.device, compute_dtype: torch.dtype) -> dict[str, Any]:
+    """The options of ``from_pretrained`` for weights quantised on ``device``, computing in ``compute_dtype``; {} without."""
+    require_quantiser(load_in)
+    if load_in is None:
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    quantisation = BitsAndBytesConfig(
+        load_in_8bit=load_in == "8bit",
+        load_in_4bit=load_in == "4bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=compute_dtype,
+        llm_int8_skip_modules=KEPT_WHOLE,
+    )
+    return {"quantization_config": quantisation, "device_map": {"": device}}
