@@ -21,7 +21,10 @@ from typing import Any
 
 import torch
 from _checks import Check, Failed, Setting, Skipped, require
-from training_world import DOMAINS, STAGES, in_process, make_fused, run_training, weights
+from training_world import DOMAINS, STAGES, conversations, in_process, make_fused, run_training, weights
+
+from ultrafuser.evaluate.heldout import heldout_loss
+from ultrafuser.model.load import load
 
 GATE = ".gate."
 BF16 = {"mixed_precision": "bf16"}
@@ -115,8 +118,14 @@ def resume(setting: Setting) -> dict[str, Any]:
     return {"weights": "this device is not deterministic", "two runs apart": gaps[0], "killed run apart": gaps[1]}
 
 
+def judge(model: Path, load_in: str | None) -> float:
+    """Mean loss over the training conversations, in nats per answer token."""
+    losses = heldout_loss(*load(model, load_in=load_in), conversations(), progress=False)
+    return sum(loss.mean for loss in losses.values()) / len(losses)
+
+
 def quantised(setting: Setting, load_in: str) -> dict[str, Any]:
-    """The gate stage over specialists held in 8 or 4 bit: the gate alone changes."""
+    """The gate stage over specialists held in 8 or 4 bit: the gate alone changes, and the result can be judged like that."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise Skipped("bitsandbytes is not installed")
     with place(setting) as here:
@@ -124,7 +133,9 @@ def quantised(setting: Setting, load_in: str) -> dict[str, Any]:
         found = losses(here.out)
         moved = changed(weights(here.fused), weights(here.out))
         require(bool(moved) and all(GATE in name for name in moved), f"changed: {sorted(moved)[:3]} ..")
-        return {"loss": [found[0], found[-1]], "changed": len(moved)}
+        judged, whole = (judge(here.out, one) for one in (load_in, None))
+        require(abs(judged - whole) < 0.1 * whole, f"the loss is {judged} in {load_in}, {whole} in full")
+        return {"loss": [found[0], found[-1]], "changed": len(moved), "judged": judged, "in full": whole}
 
 
 def checks() -> list[Check]:
