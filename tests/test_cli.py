@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,21 @@ def test_help_is_quick_and_complete() -> None:
     assert all(f"│ {command} " in done.stdout for command in COMMANDS)
 
 
+@pytest.mark.parametrize("module", ["ultrafuser", "ultrafuser.cli"])
+def test_modules_are_as_quick_as_the_script(module: str) -> None:
+    """Catches an import of torch before a command needs it where a launcher starts the module, also after other options."""
+    for options in (["-m", module, "--version"], ["-u", "-m", module, "run", "miniworld", "-m"]):
+        done = subprocess.run([sys.executable, "-X", "importtime", *options], capture_output=True, text=True, check=False)
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert "ultrafuser.cli" in imported and not imported & {"torch", "transformers", "numpy"}
+
+
+def test_library_use_registers_the_models() -> None:
+    """Catches a program taken for the command line: for all others `import ultrafuser` must make the Auto classes know it."""
+    code = "import ultrafuser, transformers; transformers.AutoConfig.for_model('ultrafuser')"
+    subprocess.run([sys.executable, "-c", code, "-m", "ultrafuser.cli"], check=True)
+
+
 def test_script(tmp_path: Path) -> None:
     """Catches an installed script that prints a traceback or exits otherwise than the commands called here."""
     script = str(Path(sys.executable).with_name("ultrafuser"))
@@ -83,8 +99,13 @@ def test_script(tmp_path: Path) -> None:
             "--moves 'al' is not one of gate, lora, all; did you mean 'all'?",
         ),
         ("train ./nowhere --data d.jsonl --out o --steps 1,x", "--steps '1,x' is not a list of numbers"),
+        ("train ./nowhere --data d.jsonl --out o --domains a,,b", "--domains 'a,,b': a value is empty; give them with single"),
+        ("train ./nowhere --data d.jsonl --out o --steps 1,", "--steps '1,': a value is empty"),
+        ("train ./nowhere --data d.jsonl --out o --report-to=", "--report-to '': a value is empty"),
+        ("fuse a b --out o --names x,,y", "--names 'x,,y': a value is empty"),
+        ("decontaminate d.jsonl --out o --against gsm8k,", "--against 'gsm8k,': a value is empty"),
         ("train ./nowhere --data d.jsonl --out o --steps 1,2,3", "--steps has 3 values for 2 stages (gate, all)"),
-        ("train ./nowhere --data d.jsonl --out o --schedule cosin", "stage 'gate': schedule='cosin' is not one of"),
+        ("train ./nowhere --data d.jsonl --out o --schedule cosin", "stage 'gate': schedule='cosin': must be 'cosine', "),
         ("run miniwrold", "miniwrold: no such recipe; did you mean 'miniworld'?"),
         ("run miniworld seed", "miniworld: override 'seed' is not of the form key.sub=value"),
         ("generate ./nowhere hi", "./nowhere: no such directory"),
@@ -245,7 +266,7 @@ def test_sampling_is_repeatable(model: Path) -> None:
     loaded, tokenizer = load(model)
 
     def said(**options: Any) -> str:
-        return answer(loaded, tokenizer, ask("12"), Decoding(max_new_tokens=16, **options), lambda text: None)
+        return answer(loaded, tokenizer, ask("12"), Decoding(max_new_tokens=16, **options), lambda text: None).text
 
     assert said(temperature=2.0, seed=1) == said(temperature=2.0, seed=1) != said(temperature=2.0, seed=2)
     assert said(temperature=2.0, top_p=1e-6, seed=2) == said(temperature=0)
@@ -275,7 +296,9 @@ def test_answer_ends_with_the_positions(tmp_path: Path) -> None:
     short = tiny_specialist(tmp_path / "short", template="inst", max_position_embeddings=32)
     loaded, tokenizer = load(short)
     said = answer(loaded, tokenizer, ask("12"), Decoding(max_new_tokens=512, temperature=0), lambda text: None)
-    assert said == greedy(short, ask("12"), 32 - len(encode(tokenizer, ask("12"))))
+    room = 32 - len(encode(tokenizer, ask("12")))
+    assert said.text == greedy(short, ask("12"), room)
+    assert said.note == f"cut off after {room} tokens; this model has 32 positions"
 
 
 def test_interrupted_answer_is_kept(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +311,33 @@ def test_interrupted_answer_is_kept(model: Path, monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     said = answer(loaded, tokenizer, ask("12"), Decoding(max_new_tokens=64, temperature=0), write)
-    assert words == [said] and greedy(model, ask("12"), 64).startswith(said)
+    assert said.interrupted and words == [said.text] and greedy(model, ask("12"), 64).startswith(said.text)
+
+
+def test_answers_that_were_cut_off_are_told(model: Path) -> None:
+    """Catches an answer cut off in silence, a note among the answer's own text, and one about an answer that is whole."""
+    result = ultrafuser("generate", str(model), "12", "--temperature", "0", "--max-new-tokens", "3")
+    assert result.stdout == greedy(model, ask("12"), 3) + "\n"
+    assert result.stderr.splitlines()[-1] == "note: cut off after 3 tokens; give --max-new-tokens more"
+    assert "note: cut off after 1 token; " in ultrafuser("chat", str(model), "--max-new-tokens", "1", stdin="12\n").stderr
+    loaded, tokenizer = load(model)
+    with torch.inference_mode():
+        first = int(loaded(input_ids=torch.tensor([encode(tokenizer, ask("12"))])).logits[0, -1].argmax())
+    for end, cut in ((first, False), ([first + 1, first], False), (first + 1, True)):
+        loaded.generation_config.eos_token_id = end
+        said = answer(loaded, tokenizer, ask("12"), Decoding(max_new_tokens=1, temperature=0), lambda text: None)
+        assert bool(said.note) == cut
+
+
+def test_an_interrupted_answer_ends_the_command(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    """Catches a Ctrl-C that only ends the answer: `generate` must exit as every interrupted command does, on a new line."""
+
+    def stop(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ultrafuser.run.generate.Telling.on_finalized_text", stop)
+    result = ultrafuser("generate", str(model), "12")
+    assert (result.exit_code, result.stdout) == (130, "\n") and result.stderr.endswith("error: interrupted\n")
 
 
 def test_models_that_cannot_be_used(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,3 +386,12 @@ def test_ctrl_c_before_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     with pytest.raises(SystemExit) as ended:
         main()
     assert (ended.value.code, capsys.readouterr().err) == (130, "error: interrupted\n")
+
+
+def test_ctrl_c_while_python_imports(tmp_path: Path) -> None:
+    """Catches a traceback when Ctrl-C comes before there is anything that could tell it."""
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    script = str(Path(sys.executable).with_name("ultrafuser"))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
+import datetime
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from pydantic import ValidationError
 
 from ultrafuser import schema
 from ultrafuser.config import load_recipe
 from ultrafuser.errors import UserError
-from ultrafuser.train.stage import MOVES, PAPER_STAGES, SCHEDULES, Stage, TrainSettings
+from ultrafuser.refused import refused
+from ultrafuser.run.settings import train_settings
+from ultrafuser.synth.recipe import SynthRecipe
+from ultrafuser.train.stage import Stage, TrainSettings
 
 GOOD = """
 name: good
@@ -49,15 +56,15 @@ def mistakes(folder: Path, text: str, *overrides: str) -> list[str]:
     return lines
 
 
-def test_defaults_are_those_of_training() -> None:
-    """Catches a default or a choice that was changed in `train/stage.py` but not in the recipes' schema, or the reverse."""
-    assert [Stage(**stage.model_dump()) for stage in schema.Train().stages] == list(PAPER_STAGES)
-    optional = {field.name: field.default for field in dataclasses.fields(Stage) if field.default is not dataclasses.MISSING}
-    assert optional == {name: field.default for name, field in schema.Stage.model_fields.items() if not field.is_required()}
-    settings = TrainSettings(**schema.Train().model_dump(exclude={"stages"}), max_length=schema.Data().max_length)
-    assert settings == TrainSettings()
-    assert set(schema.Schedule.__args__) == set(SCHEDULES)  # type: ignore[attr-defined]
-    assert set(schema.Stage.model_fields["moves"].annotation.__args__) == set(MOVES)  # type: ignore[union-attr]
+def test_settings_of_a_run(tmp_path: Path) -> None:
+    """Catches a key of a recipe that training never hears of, and defaults that are not those of `ultrafuser.train`."""
+    assert train_settings(load(tmp_path, GOOD)) == TrainSettings(keep_stages=True)
+    changes = {"load_in": "8bit", "micro_batch_size": 3, "torch_compile": True, "report_to": ("wandb",), "save_every": 7}
+    given = [f"train.{key}={json.dumps(value)}" for key, value in changes.items()]
+    given += ["seed=4", "data.max_length=9", "train.stages=[{name: a, moves: gate, steps: 1, per_domain: 2}]"]
+    recipe = load(tmp_path, GOOD, *given)
+    assert train_settings(recipe) == TrainSettings(keep_stages=True, seed=4, max_length=9, **changes)  # type: ignore[arg-type]
+    assert recipe.train.stages == (Stage("a", moves="gate", steps=1, per_domain=2),)
 
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:
@@ -83,17 +90,17 @@ evaluation: {max_new_tokens: '???'}
         "name='bad name': must be letters, digits, '-', '_' and '.' only",
         "output: is missing",
         "outputt: unknown key; did you mean 'output'?",
-        "seed=-1: must be greater than or equal to 0",
+        "seed=-1: must be at least 0",
         "specialists.0.templat: unknown key; did you mean 'template'?",
         "specialists.0.path: './nowhere': no such directory",
         "specialists.1.name: 'text' is the name of another specialist too; rename one",
         "data.train.0: 'a.jsonl': no such file",
-        "data.heldout_share=2: must be less than 1",
+        "data.heldout_share=2: must be below 1",
         "train.stages.0.moves='gates': must be 'gate', 'lora' or 'all'; did you mean 'gate'?",
-        "train.stages.0.steps=-3: must be greater than or equal to 0",
-        "train.stages.0.per_domain='four': must be a valid integer, unable to parse string as an integer",
+        "train.stages.0.steps=-3: must be at least 0",
+        "train.stages.0.per_domain='four': must be a whole number",
         "train.stages.1.name: 'a' is the name of another stage too; rename one",
-        "train.stages.1.learning_rate=0: must be greater than 0",
+        "train.stages.1.learning_rate=0: must be above 0",
         "train.stages.1.moves: 'all' cannot be with train.load_in=4bit: only 'gate' can",
         "evaluation.max_new_tokens: must be given, as in evaluation.max_new_tokens=VALUE",
     }
@@ -104,7 +111,8 @@ evaluation: {max_new_tokens: '???'}
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("specialists=[{name: text, path: o/t}]", "specialists=[{'name': 'text', 'path': 'o/t'}]: must have at least 2 items"),
+        ("specialists=[{name: text, path: o/t}]", "specialists=[{'name': 'text', 'path': 'o/t'}]: must have at least 2"),
+        (f"specialists=[{', '.join(f'{{name: s{i}, path: o/t}}' for i in range(9))}]", "specialists=["),
         ("specialists.0.path=null", "specialists.0.path: is missing"),
         ("specialists.0.domains=[text]", "specialists.0.domains: is only for specialists that a section 'pretrain' trains"),
         ("fuse.template=alpacca", "fuse.template: 'alpacca' is neither one of alpaca, "),
@@ -113,9 +121,11 @@ evaluation: {max_new_tokens: '???'}
         ("data.directory=nowhere", "data.directory: 'nowhere': no such directory"),
         ("data.domains=[text, text]", "data.domains: text, text: one stands there twice"),
         ("world.train_per_domain=3", "world: "),
-        ("train.stages=[]", "train.stages=[]: must have at least 1 item"),
+        ("train.stages=[]", "train.stages=[]: must have at least 1"),
         ("train.stages.0.learning_rate=.nan", "train.stages.0.learning_rate=nan: must be"),
-        ("train=5", "train=5: must be a valid dictionary"),
+        ("train.stages.1.warmup_steps=5001", "train.stages.1.warmup_steps: 5001 is more than steps=5000; lower it"),
+        ("train=5", "train=5: must be keys with their values"),
+        (r'name="\ud800"', r"name='\ud800': must be text"),
         ("name.first=x", "override 'name.first=x': there is no 'first' in 'good'"),
         ("data.train=[", "override 'data.train=[': the value is not valid YAML"),
     ],
@@ -136,8 +146,14 @@ def test_one_mistake(tmp_path: Path, override: str, told: str) -> None:
         ("specialists.0.domains=[texts]", "specialists.0.domains: 'texts' is not one of data.domains (text, code); did you"),
         ("pretrain.vocab_size=4096", "pretrain.vocab_size: 4096 cannot be with a section 'world'"),
         ("pretrain.geometry.hidden_size=18", "pretrain.geometry.hidden_size: 18 must be a multiple of twice num"),
-        ("pretrain.geometry.num_attention_heads=0", "pretrain.geometry.num_attention_heads=0: must be greater than"),
-        ("pretrain.base.steps=???", "pretrain.base.steps: must be given"),
+        ("pretrain.geometry.num_attention_heads=0", "pretrain.geometry.num_attention_heads=0: must be at least 1"),
+        ("pretrain.base.steps=???", "pretrain.base.steps: must be given, as in pretrain.base.steps=VALUE"),
+        ("data.domains=???", "data.domains: must be given, as in data.domains=[VALUE,..]"),
+        ("pretrain.specialist.warmup_steps=2", "pretrain.specialist.warmup_steps: 2 is more than steps=1; lower it"),
+        ("data.domains=[text, code, mean]", "data.domains: 'mean' is the name of another column in the"),
+        ("data.domains=[text, code, mixed]", "data.domains: 'mixed' is the name of another column in the"),
+        ("specialists.0={name: base, domains: text}", "specialists.0.name: 'base' is the name of the common base in the"),
+        ("specialists.0={name: Code, domains: text}", "specialists.1.name: 'code' is the name of another specialist too"),
     ],
 )
 def test_one_mistake_from_scratch(tmp_path: Path, override: str, told: str) -> None:
@@ -165,6 +181,59 @@ def test_no_mistake_hides_another(tmp_path: Path, changes: dict[str, str], told:
     lines = mistakes(tmp_path, GOOD, *others, *(f"{key}={value}" for key, value in changes.items()))
     expected = {"train.stages.1.moves: 'all' cannot be with", "data.heldout_share: 0.5 cannot be with", *told}
     assert len(lines) == len(expected) and all(any(line.startswith(start) for line in lines) for start in expected), lines
+
+
+# Every section that there is, in both kinds of recipes.
+WHOLE = yaml.safe_load(SCRATCH) | {
+    "train": {"stages": [{"name": "a", "moves": "gate", "steps": 1, "per_domain": 1}], "load_in": "4bit", "report_to": ["wandb"]},
+    "evaluation": {"heldout_per_domain": 3},
+    "fuse": {"dtype": "float32", "template": "chatml"},
+}
+WHOLE_SYNTHESIS = {
+    "name": "s",
+    "output": "out",
+    "models": {"m": {"endpoints": [{"base_url": "http://h/v1", "model": "m", "api_key_env": "K"}], "top_p": 1.0}},
+    "steps": {"turns": {"model": "m", "temperature": 1.0, "top_p": 0.5, "max_tokens": 3}},
+    "domains": {
+        "d": {
+            **{"description": "About d.", "meta_topics": 1, "sub_topics": 1, "instructions": 1, "prompts": "p"},
+            **{"traits": {"language": {"Python": 1.0}}, "check": {"by": "agreement"}, "rules": {"names": ["loop"]}},
+        }
+    },
+    "score": {"minimum": 3},
+    "decontaminate": {"test_sets": ["gsm8k"], "data_dir": "x"},
+    "budget": 1.0,
+}
+NUMBERS = [5, -1, 1.5, 0.0, float("nan"), float("inf"), 10**400, 10**19, True]
+TEXTS = ["", "x", "a b/c", "5", "1" * 5000, b"x", datetime.date(2020, 1, 2)]
+WRONG = [None, *NUMBERS, *TEXTS, [], [None], ["x"] * 9, {}, {"a": 1}, {1: 2}, {None: None}, {"a b/c": {}}, {"a": {1: 1}}, {"x"}]
+
+
+def everywhere(node: Any) -> Iterator[Any]:
+    """Copies of ``node``, each with one of `WRONG` in one place."""
+    yield from WRONG
+    for key in node if isinstance(node, dict) else range(len(node)) if isinstance(node, tuple | list) else ():
+        for other in everywhere(node[key]):
+            changed = dict(node) if isinstance(node, dict) else list(node)
+            changed[key] = other
+            yield changed
+
+
+@pytest.mark.parametrize(("kind", "whole"), [(schema.Recipe, WHOLE), (SynthRecipe, WHOLE_SYNTHESIS)])
+def test_mistakes_are_told_in_plain_words(kind: type[schema.WholeRecipe], whole: dict[str, Any]) -> None:
+    """Catches pydantic's own words, a mistake without a text or a traceback, for many wrong values in every place of a recipe."""
+    kinds, every = set(), kind.model_validate(whole).model_dump()
+    for raw in filter(lambda raw: isinstance(raw, dict), everywhere(every)):  # nothing else is taken for a recipe
+        try:
+            kind.model_validate(raw)
+        except ValidationError as error:
+            told = refused(kind, error)
+            assert told
+            kinds |= {details["type"] for details in error.errors()}
+            for text in told.values():
+                said = text.partition(": ")[2].lower()
+                assert said and not any(word in said for word in ("should", "valid", "pydantic", "type=", "input", "unable"))
+    assert len(kinds) > 20, kinds
 
 
 def test_two_contradictions_of_one_key(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def test_parameters_must_be_given(name: str) -> None:
     """Catches a recipe that starts without its data: it must say which key to give, and nothing else."""
     with pytest.raises(UserError) as caught:
         load_recipe(name)
-    assert str(caught.value) == "\n".join(f"{name}: {key}: must be given, as in {key}=VALUE" for key in NEEDED[name])
+    examples = {"data.directory": "VALUE", "data.train": "[VALUE,..]"}
+    expected = [f"{name}: {key}: must be given, as in {key}={examples[key]}" for key in NEEDED[name]]
+    assert str(caught.value) == "\n".join(expected)
 
 
 def test_paper_recipe_is_the_paper(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_hub_sources_are_those_of_lm_eval() -> None:
         config = yaml_loader.load_yaml(folder / file, resolve_func=False)
         theirs = (config["dataset_path"], config.get("dataset_name"), config["test_split"] or config["validation_split"])
         first = HUB[name].parts[0]
-        assert (first["path"], first["name"], first["split"]) == theirs
+        assert (first["given"], first["name"], first["split"]) == theirs
 
 
 def test_local_files_in_all_their_places(tmp_path: Path) -> None:
@@ -48,6 +48,23 @@ def test_local_files_in_all_their_places(tmp_path: Path) -> None:
     plain.mkdir()
     (plain / "gsm8k_test.jsonl").write_bytes(gzip.decompress((data / "eval" / "gsm8k_test.jsonl.gz").read_bytes()) + b"\n")
     assert load_test_set("gsm8k", str(plain)) == RECORDS["gsm8k"]
+
+
+def test_loaded_once_where_it_is_asked_for(tmp_path: Path) -> None:
+    """Catches data loaded for each model and task anew, and data of another directory or of an earlier time in their place."""
+    data, other = write_test_data(tmp_path / "data"), write_test_data(tmp_path / "other")
+    (file,), (changed,) = ([path for path in (one / "eval").iterdir() if "gsm8k" in path.name] for one in (data, other))
+    changed.write_bytes(gzip.compress(json.dumps({**RECORDS["gsm8k"][0], "id": "another"}).encode()))
+    with testsets.loaded_once():
+        first = load_test_set("gsm8k", data)
+        first.clear()  # what one does to its list is its own affair
+        file.unlink()
+        assert load_test_set("gsm8k", str(data)) == RECORDS["gsm8k"]
+        assert [record["id"] for record in load_test_set("gsm8k", other)] == ["another"]
+    with testsets.loaded_once(), pytest.raises(UserError, match="no such file"):
+        load_test_set("gsm8k", data)
+    with pytest.raises(UserError, match="no such file"):
+        load_test_set("gsm8k", data)
 
 
 def test_mistakes_are_one_line_that_names_the_file(tmp_path: Path) -> None:

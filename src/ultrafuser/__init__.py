@@ -40,8 +40,13 @@ def _needs_models() -> bool:
     The command line registers when a command comes to need a model, so that ``ultrafuser --help`` answers at once. Processes that
     only ask endpoints say so (`endpoints/ray.py`). What needs no torch works where it is not installed.
     """
-    waits = Path(sys.argv[0]).stem == "ultrafuser" or "ULTRAFUSER_WITHOUT_MODELS" in os.environ
+    waits = _program() in ("ultrafuser", "ultrafuser.cli") or "ULTRAFUSER_WITHOUT_MODELS" in os.environ
     return not waits and importlib.util.find_spec("torch") is not None
+
+
+def _program() -> str:
+    """The name of the script or module that this process runs; while ``python -m`` looks for it, it is not in ``sys.argv``."""
+    return sys.orig_argv[-len(sys.argv)] if sys.argv[0] == "-m" else Path(sys.argv[0]).stem
 
 
 if _needs_models():

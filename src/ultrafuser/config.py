@@ -7,7 +7,6 @@ refuses, and, with stand-ins for what is refused, contradictions between the res
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -15,16 +14,15 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.refused import Mistakes, dotted, refused, short
 from ultrafuser.schema import Recipe, WholeRecipe
-from ultrafuser.stand_ins import Place, known_keys, with_stand_ins
+from ultrafuser.stand_ins import Place, is_list, with_stand_ins
 
 __all__ = ["Recipe", "load_recipe", "read_recipe", "shipped_recipes"]
 MUST_BE_GIVEN = "???"
 ATTEMPTS = 4  # at a recipe with stand-ins: taking out a part may leave a whole with too few of them
-Mistakes = dict[Place, str]  # the text that follows the key
 Schema = TypeVar("Schema", bound=WholeRecipe)
 
 
@@ -71,7 +69,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: must hold keys such as 'name' and 'output', but holds {_short(raw)}")
+        raise UserError(f"{path}: must hold keys such as 'name' and 'output', but holds {short(raw)}")
     return raw
 
 
@@ -102,7 +100,7 @@ def _key(node: Any, part: str) -> str | int:
     if isinstance(node, dict):
         return part
     if not isinstance(node, list):
-        raise LookupError(f"there is no '{part}' in {_short(node)}")
+        raise LookupError(f"there is no '{part}' in {short(node)}")
     if not part.isdigit() or int(part) >= len(node):
         raise LookupError(f"'{part}' is not a place in a list of {len(node)}, counted from 0")
     return int(part)
@@ -110,16 +108,16 @@ def _key(node: Any, part: str) -> str | int:
 
 def _validate(schema: type[Schema], raw: dict[str, Any]) -> tuple[Schema | None, list[str]]:
     """Check ``raw``; returns the recipe, None if there is none, and a line per mistake, whatever else is wrong."""
-    mistakes: Mistakes = {place: ": must be given, as in " + _dotted(place) + "=VALUE" for place in _not_given(raw)}
+    mistakes: Mistakes = {place: f": must be given, as in {_example(schema, place)}" for place in _not_given(raw)}
     aside = list(mistakes)  # the places at which stand-ins are
     for attempt in range(ATTEMPTS):
         try:
             recipes = [schema.model_validate(one) for one in with_stand_ins(schema, raw, aside)]
             return recipes[0], [*_lines(mistakes.items()), *_lines(_contradictions(recipes, mistakes))]
         except ValidationError as error:
-            refused = _refused(schema, error)
-            mistakes = refused | mistakes if not attempt else mistakes  # later ones come of what was taken out
-            aside += refused
+            found = refused(schema, error)
+            mistakes = found | mistakes if not attempt else mistakes  # later ones come of what was taken out
+            aside += found
     return None, _lines(mistakes.items())
 
 
@@ -133,8 +131,13 @@ def _contradictions(recipes: Sequence[WholeRecipe], mistakes: Mistakes) -> Itera
             yield place, f": {text}"
 
 
+def _example(schema: type[WholeRecipe], place: Place) -> str:
+    """An override that gives something at ``place``."""
+    return f"{dotted(place)}={'[VALUE,..]' if is_list(schema, place) else 'VALUE'}"
+
+
 def _lines(mistakes: Iterable[tuple[Place, str]]) -> list[str]:
-    return [f"{_dotted(place)}{text}" for place, text in mistakes]
+    return [f"{dotted(place)}{text}" for place, text in mistakes]
 
 
 def _not_given(node: Any, place: Place = ()) -> list[Place]:
@@ -143,32 +146,3 @@ def _not_given(node: Any, place: Place = ()) -> list[Place]:
         return [place]
     items: Any = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     return [found for key, child in items for found in _not_given(child, (*place, key))]
-
-
-def _refused(schema: type[WholeRecipe], error: ValidationError) -> Mistakes:
-    """What pydantic found, but for what it says about a whole because of a part, such as a list too short without the part."""
-    found = {tuple(details["loc"]): _describe(schema, details) for details in error.errors()}
-    return {place: text for place, text in found.items() if not any(place == other[: len(place)] != other for other in found)}
-
-
-def _describe(schema: type[WholeRecipe], details: ErrorDetails) -> str:
-    """A mistake found by pydantic in our words: the value, what is allowed, and what may have been meant."""
-    place, value = details["loc"], details["input"]
-    if details["type"] == "extra_forbidden":
-        return f": unknown key{did_you_mean(str(place[-1]), known_keys(schema, place[:-1]))}"
-    if details["type"] == "missing":
-        return ": is missing"
-    if details["type"] == "string_pattern_mismatch":
-        return f"={_short(value)}: must be letters, digits, '-', '_' and '.' only"
-    message = re.sub(r"^\w+ should ", "must ", details["msg"]).replace(" after validation", "").removeprefix("Value error, ")
-    allowed = [word.strip("'") for word in str(details.get("ctx", {}).get("expected", "")).replace(" or ", ", ").split(", ")]
-    return f"={_short(value)}: {message}{did_you_mean(str(value), allowed)}"
-
-
-def _dotted(place: Place) -> str:
-    return ".".join(map(str, place))
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

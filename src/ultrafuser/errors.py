@@ -1,4 +1,4 @@
-"""The one error type that a user's mistake raises. The command line prints it as one line and exits with code 2."""
+"""The one error type that a user's mistake raises, and words for it. The command line prints it as one line, with exit code 2."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'math'?"`` when a known word is close to ``word``, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def plural(count: int, noun: str) -> str:
+    """``"1 example"``, ``"2 examples"``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,7 +1,7 @@
 """The Hugging Face hub as users see it: how a repository there is written, and why it could not be had, in one line.
 
-A repository is written ``owner/name`` or ``owner/name@revision``; a revision is a branch, a tag or a commit. Whoever fetches
-something calls the hub's client or `datasets` directly, and tells of what they raise through `reason`.
+A repository of models or data is written ``owner/name`` or ``owner/name@revision``; a revision is a branch, a tag or a commit.
+Whoever fetches something calls the hub's client, or `load_dataset`, and tells of what they raise through `reason`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,26 @@ def bars_on_terminals_only(*libraries: Any) -> Iterator[None]:
             one.enable_progress_bars()
 
 
+def load_dataset(given: str, name: str | None = None, *, split: str) -> Any:
+    """The rows of a split of a dataset of the hub, of its configuration ``name``. Raises what `datasets` and the client raise.
+
+    Where the hub does not answer, `datasets` gives what it loaded last, whichever revision that was; another is refused here.
+    """
+    import datasets
+    from huggingface_hub import snapshot_download, utils
+
+    repository, revision = split_revision(given)
+    if given.endswith("@"):
+        raise ValueError("no revision stands after '@'")
+    with bars_on_terminals_only(datasets, utils):
+        rows = datasets.load_dataset(repository, name, split=split, revision=revision)
+    # Fetches nothing, only looks up in the cache which commit the revision is.
+    commit = Path(snapshot_download(repository, repo_type="dataset", revision=revision, local_files_only=True)).name
+    if not all(commit in file["filename"] for file in rows.cache_files):
+        raise FileNotFoundError("the cache gives another revision of it, and the hub cannot be reached")
+    return rows
+
+
 def reason(error: BaseException) -> str:
     """Why the hub did not give what was asked of it, in one line that says what to do about it."""
     chain = list(_chain(error))
@@ -67,7 +87,7 @@ def _known(error: BaseException) -> str | None:
         return _not_found(gated=True)
     if isinstance(error, errors.RepositoryNotFoundError):
         return _not_found(gated=False)
-    if type(error).__name__ == "DatasetNotFoundError":  # `datasets` keeps no more of the client's error than these words
+    if type(error).__name__ == "DatasetNotFoundError" and not error.__cause__:  # `datasets` often keeps no more than these words
         return _not_found(gated="is a gated dataset" in str(error))
     if isinstance(error, errors.RevisionNotFoundError):
         return "it has no such branch, tag or commit"
@@ -77,7 +97,9 @@ def _known(error: BaseException) -> str | None:
         status = error.response.status_code
         return f"your token is not accepted: {LOG_IN}" if status == 401 else f"the hub answers {status}; try again later"
     client = type(error).__module__.startswith("http")  # httpx, under any name
-    if client or isinstance(error, ConnectionError) or "LocalEntryNotFoundError" in str(error):  # the last again in words only
+    missing = isinstance(error, errors.LocalEntryNotFoundError) and not error.__cause__
+    in_words = "LocalEntryNotFoundError" in str(error)  # all that another error may keep of it
+    if client or missing or in_words or isinstance(error, ConnectionError):
         return "it is not in the cache, and HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
     return None
 

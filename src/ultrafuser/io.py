@@ -12,6 +12,7 @@ import glob
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -74,12 +75,23 @@ def require_new(path: Path | str, *, overwrite: bool = False, inputs: Iterable[P
     return path
 
 
+def require_creatable(path: Path) -> None:
+    """Raise `UserError` if ``path`` could not be created. Tried, in the nearest directory there is: rights do not tell it all."""
+    folder = _nearest(path)
+    try:
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=folder).cleanup()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be created in {folder} ({error.strerror}); choose another output") from None
+
+
+def _nearest(path: Path) -> Path:
+    """The nearest directory above ``path`` that there is."""
+    return next(folder for folder in path.absolute().parents if os.access(folder, os.F_OK))
+
+
 def require_space(path: Path | str, needed: int) -> None:
     """Raise `UserError` when the disk that will hold ``path`` has fewer than ``needed`` bytes free."""
-    folder = Path(path).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(_nearest(Path(path))).free
     if free < needed:
         sizes = f"needs {filesize.decimal(needed)} on disk but only {filesize.decimal(free)} are free"
         raise UserError(f"{path}: {sizes}; free some or choose another output")

@@ -11,15 +11,16 @@ are the files of ``data.train`` and ``data.heldout``: they start at ``data.direc
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import resources
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
-from ultrafuser.errors import did_you_mean
+from ultrafuser.refused import told_plainly
 
-TEMPLATES = resources.files("ultrafuser") / "tokens" / "templates"
+CLOSED = ConfigDict(extra="forbid")  # no keys but those declared
 DATA_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Positive = Annotated[int, Field(ge=1)]
@@ -28,13 +29,14 @@ Vocabulary = Annotated[int, Field(ge=260)]  # all bytes and the special tokens
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Moves = Literal["gate", "lora", "all"]
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_restarts", "polynomial", "inverse_sqrt"]
 
 
 class Section(BaseModel):
     """A part of a recipe: no keys but those declared, no changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = CLOSED | ConfigDict(frozen=True)
 
 
 class WholeRecipe(Section):
@@ -92,8 +94,19 @@ class World(Section):
     train_mixed: Count = 0  # mixed tasks too, as one more domain of the fused model's training; specialists never see them
 
 
-class Training(Section):
-    """What any training needs, of a whole model or of a stage."""
+@told_plainly
+@dataclass(frozen=True, kw_only=True, config=CLOSED)
+class Training:
+    """What any training needs, of a whole model or of a stage (paper, section 3): AdamW, 2e-5, cosine.
+
+    Where the paper is silent we chose: no warm-up (AdamW's first steps are bounded by the learning rate, which is small), no
+    weight decay (it would pull the specialists away from what they were trained to), gradients clipped to norm 1.
+
+    Args:
+        steps: optimiser steps.
+        per_domain: examples of every domain in a global batch, whatever the number of processes.
+        schedule: a learning-rate schedule by its transformers name.
+    """
 
     steps: Count
     per_domain: Positive
@@ -103,26 +116,49 @@ class Training(Section):
     weight_decay: Decay = 0.0
     max_grad_norm: Rate = 1.0
 
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """As of `WholeRecipe`."""
+        if 0 < self.steps < self.warmup_steps:
+            yield "warmup_steps", f"{self.warmup_steps} is more than steps={self.steps}; lower it"
 
+
+@told_plainly
+@dataclass(frozen=True, config=CLOSED)
 class Stage(Training):
-    """A stage of training the fused model; field for field `ultrafuser.train.stage.Stage`."""
+    """One stage of training the fused model; with 0 steps it is skipped.
+
+    Args:
+        name: names the stage in logs, directories and messages.
+        moves: ``gate`` (specialists stay bitwise unchanged), ``lora`` (low-rank updates of the specialists' linear
+            layers, merged at the end, and the whole gate) or ``all``.
+    """
 
     name: Name
-    moves: Literal["gate", "lora", "all"]
+    moves: Moves
     lora_rank: Positive = 16
     lora_alpha: Positive = 32
 
 
 PAPER_STAGES = (
-    Stage(name="gate", moves="gate", steps=400, per_domain=64),
-    Stage(name="joint", moves="all", steps=5000, per_domain=32),
+    Stage("gate", moves="gate", steps=400, per_domain=64),
+    Stage("joint", moves="all", steps=5000, per_domain=32),
 )
 
 
-class Train(Section):
-    """The stages and what is common to them; but for ``stages``, fields of `ultrafuser.train.stage.TrainSettings`."""
+@told_plainly
+@dataclass(frozen=True, kw_only=True, config=CLOSED)
+class TrainOptions:
+    """What is common to all stages, in recipes and for `ultrafuser.train` alike.
 
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = PAPER_STAGES
+    Args:
+        load_in: ``"8bit"`` or ``"4bit"`` loads frozen specialists quantised (bitsandbytes); gate stages only.
+        micro_batch_size: most examples in one forward pass of one process; the largest divisor that fits is taken.
+        mixed_precision: ``"bf16"``, ``"no"``, or ``"auto"``: bf16 on a GPU that has it, else float32.
+        gradient_checkpointing: compute activations again in the backward pass: less memory, about a third slower.
+        save_every: optimiser steps between checkpoints; the newest ``keep_checkpoints`` are kept.
+        report_to: trackers known to transformers, such as ``("wandb",)`` or ``("tensorboard",)``.
+    """
+
     load_in: Literal["8bit", "4bit"] | None = None
     micro_batch_size: Positive = 8
     mixed_precision: Literal["auto", "bf16", "no"] = "auto"
@@ -133,6 +169,33 @@ class Train(Section):
     save_every: Positive = 250
     keep_checkpoints: Positive = 2
     report_to: Strings = ()
+
+
+@told_plainly
+@dataclass(frozen=True, kw_only=True, config=CLOSED)
+class TrainSettings(TrainOptions):
+    """What `ultrafuser.train` takes beside the stages; where a recipe does not say it itself, it follows from others of its keys.
+
+    Args:
+        seed: decides the order of the examples and every random number.
+        max_length: conversations longer than this many tokens are cut at a turn boundary.
+        keep_stages: also keep each stage's own result, beside the output, as ``OUT-<stage name>``.
+        overwrite: replace an existing output, and an unfinished run made with other settings.
+    """
+
+    seed: int = 0
+    max_length: Positive = 2048
+    keep_stages: bool = False
+    progress: bool = True
+    overwrite: bool = False
+
+
+@told_plainly
+@dataclass(frozen=True, kw_only=True, config=CLOSED)
+class Train(TrainOptions):
+    """The stages and what is common to them."""
+
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = PAPER_STAGES
 
 
 class Geometry(Section):
@@ -188,101 +251,15 @@ class Recipe(WholeRecipe):
     def fill(cls, raw: dict[str, Any]) -> None:
         """The paper's stages."""
         if isinstance(raw.get("train", {}), dict):
-            raw.setdefault("train", {}).setdefault("stages", [stage.model_dump() for stage in PAPER_STAGES])
+            raw.setdefault("train", {}).setdefault("stages", [asdict(stage) for stage in PAPER_STAGES])
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """See `WholeRecipe`."""
-        yield from _specialist_contradictions(self)
-        yield from _data_contradictions(self)
-        yield from _stage_contradictions(self)
-        if self.pretrain:
-            yield from _pretrain_contradictions(self, self.pretrain)
-        elif self.world:
-            yield "world", "needs a section 'pretrain': no finished specialist knows its words"
+        from ultrafuser.contradictions import contradictions
+
+        yield from contradictions(self)
 
 
 def names_file(source: str) -> bool:
     """Is ``source`` a file or directory rather than an id of the hub?"""
     return source.startswith(("/", ".", "~")) or source.endswith(DATA_SUFFIXES)
-
-
-def _specialist_contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    names = [specialist.name for specialist in recipe.specialists]
-    for place, specialist in enumerate(recipe.specialists):
-        key = f"specialists.{place}"
-        if specialist.name in names[:place]:
-            yield f"{key}.name", f"'{specialist.name}' is the name of another specialist too; rename one"
-        yield from _origin_contradictions(recipe, specialist, key)
-        if specialist.template and recipe.fuse.template:
-            yield f"{key}.template", f"'{specialist.template}' cannot be with fuse.template, one for all; drop one of the two"
-        if text := _unknown_template(specialist.template):
-            yield f"{key}.template", text
-    if text := _unknown_template(recipe.fuse.template):
-        yield "fuse.template", text
-
-
-def _unknown_template(template: str | None) -> str:
-    known = sorted(file.name.removesuffix(".jinja") for file in TEMPLATES.iterdir() if file.name.endswith(".jinja"))
-    known = [name for name in known if not name.startswith("_")]
-    if not template or template in known or Path(template).is_file():
-        return ""
-    return f"'{template}' is neither one of {', '.join(known)} nor a file{did_you_mean(template, known)}"
-
-
-def _origin_contradictions(recipe: Recipe, specialist: Specialist, key: str) -> Iterator[tuple[str, str]]:
-    if not recipe.pretrain:
-        if not specialist.path:
-            yield f"{key}.path", "is missing: a directory or hub id, or a section 'pretrain' that trains the specialists"
-        elif names_file(specialist.path) and not Path(specialist.path).expanduser().is_dir():
-            yield f"{key}.path", f"'{specialist.path}': no such directory"
-        if specialist.domains:
-            yield f"{key}.domains", "is only for specialists that a section 'pretrain' trains; drop it"
-        return
-    if specialist.path:
-        yield f"{key}.path", f"'{specialist.path}' cannot be with a section 'pretrain'; drop one of the two"
-    for domain in specialist.domains or (specialist.name,):
-        if domain not in recipe.data.domains:
-            known = f"is not one of data.domains ({', '.join(recipe.data.domains)}){did_you_mean(domain, recipe.data.domains)}"
-            yield f"{key}.domains", f"'{domain}' {known}"
-
-
-def _data_contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    data = recipe.data
-    if recipe.world and (data.train or data.heldout or data.heldout_share):
-        yield "data", "names training or held-out data beside a section 'world', which makes its own; drop one of the two"
-    if not recipe.world and not data.train:
-        yield "data.train", "is missing: files or hub datasets to train on"
-    if data.heldout and data.heldout_share:
-        yield "data.heldout_share", f"{data.heldout_share:g} cannot be with data.heldout; drop one of the two"
-    if len(set(data.domains)) < len(data.domains):
-        yield "data.domains", f"{', '.join(data.domains)}: one stands there twice"
-    if data.directory and not Path(data.directory).expanduser().is_dir():
-        yield "data.directory", f"'{data.directory}': no such directory"
-        return
-    for key, sources in (("train", data.train), ("heldout", data.heldout)):
-        for place, (source, path) in enumerate(zip(sources, data.paths(sources), strict=True)):
-            if names_file(source) and not Path(path).exists():
-                yield f"data.{key}.{place}", f"'{path}': no such file"
-
-
-def _stage_contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    names = [stage.name for stage in recipe.train.stages]
-    for place, stage in enumerate(recipe.train.stages):
-        key = f"train.stages.{place}"
-        if stage.name in names[:place]:
-            yield f"{key}.name", f"'{stage.name}' is the name of another stage too; rename one"
-        if recipe.train.load_in and stage.moves != "gate" and stage.steps:
-            yield f"{key}.moves", f"'{stage.moves}' cannot be with train.load_in={recipe.train.load_in}: only 'gate' can"
-
-
-def _pretrain_contradictions(recipe: Recipe, pretrain: Pretrain) -> Iterator[tuple[str, str]]:
-    if recipe.world and pretrain.vocab_size:
-        yield "pretrain.vocab_size", f"{pretrain.vocab_size} cannot be with a section 'world', which has its own words; drop it"
-    if not recipe.world and not pretrain.vocab_size:
-        yield "pretrain.vocab_size", "is missing: how many tokens the tokenizer shall have"
-    geometry, key = pretrain.geometry, "pretrain.geometry"
-    heads = geometry.num_attention_heads
-    if geometry.hidden_size % (2 * heads):  # rotary embeddings turn pairs
-        yield f"{key}.hidden_size", f"{geometry.hidden_size} must be a multiple of twice num_attention_heads={heads}"
-    if heads % geometry.num_key_value_heads:
-        yield f"{key}.num_key_value_heads", f"{geometry.num_key_value_heads} must divide num_attention_heads={heads}"

@@ -16,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 Place = tuple[str | int, ...]  # ("train", "stages", 0, "steps")
+KEY = "[key]"  # the last part of a place where pydantic refuses the key itself
 VERSIONS = (0, -1)  # of all that is possible the first, the last
 NUMBERS = (0, 0.5, 1, 10**9)
 MOST = 2  # items in a list
@@ -31,14 +32,19 @@ def with_stand_ins(schema: type[BaseModel], raw: dict[str, Any], places: Sequenc
     return changed
 
 
-def known_keys(schema: type[BaseModel], place: Place) -> Iterable[str]:
+def known_keys(schema: type, place: Place) -> Iterable[str]:
     """The keys that the section at ``place`` may have."""
     return _fields(_kind_at(schema, place))
 
 
+def is_list(schema: type, place: Place) -> bool:
+    """May a list stand at ``place``?"""
+    return typing.get_origin(_bare(_kind_at(schema, place))) is tuple
+
+
 def _put(node: Any, place: Place, value: Any) -> None:
     """Put ``value`` at ``place``; where none can be (`_NOTHING`), take out what is there."""
-    if place[-1] == "[key]":  # pydantic refuses the key itself
+    if place[-1] == KEY:
         place, value = place[:-1], _NOTHING
     try:
         for part in place[:-1]:
@@ -84,7 +90,7 @@ def _fits(kind: Any, value: Any) -> bool:
     return True
 
 
-def _kind_at(schema: type[BaseModel], place: Place) -> Any:
+def _kind_at(schema: type, place: Place) -> Any:
     """The type, with its limits, of what may stand at ``place``; None where nothing may."""
     kind: Any = schema
     for part in place:
@@ -99,12 +105,14 @@ def _kind_at(schema: type[BaseModel], place: Place) -> Any:
 def _fields(kind: Any) -> dict[str, FieldInfo]:
     """The fields of a section; none if it is something else."""
     bare = _bare(kind)
-    return bare.model_fields if isinstance(bare, type) and issubclass(bare, BaseModel) else {}
+    if isinstance(bare, type) and issubclass(bare, BaseModel):
+        return bare.model_fields
+    return getattr(bare, "__pydantic_fields__", {})  # of a dataclass
 
 
 def _of(field: FieldInfo) -> Any:
     """The type of a field with its limits."""
-    return Annotated[(field.annotation, field)]
+    return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
 def _bare(kind: Any) -> Any:

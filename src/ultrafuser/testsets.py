@@ -10,8 +10,11 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,6 @@ class TestSet:
     ``texts`` are the fields that must not have been trained on: prompts, and answers where they are long.
     """
 
-    title: str
     file: str
     fields: tuple[str, ...]
     texts: tuple[str, ...]
@@ -43,19 +45,15 @@ _SOLVED = ("prompt", "response", "answer")
 _CHOICES = ("prompt", "question", "choices", "choice_labels", "label")
 _PROGRAM = ("prompt", "response", "tests", "entry_point")
 TEST_SETS: Mapping[str, TestSet] = {
-    "gsm8k": TestSet("GSM8K", "gsm8k_test", _SOLVED, ("prompt", "response")),
-    "math": TestSet("MATH", "math500", _SOLVED, ("prompt", "response")),
-    "sat_math": TestSet("SAT-Math (AGIEval)", "agieval_sat_math", _CHOICES, ("prompt", "response")),
-    "aqua": TestSet("AQuA (AGIEval)", "agieval_aqua_rat", _CHOICES, ("prompt", "response")),
-    "humaneval": TestSet(
-        "HumanEval", "humaneval_instruct_derived", (*_PROGRAM, "context", "completion_prefix"), ("prompt", "response")
-    ),
-    "mbpp": TestSet("MBPP", "mbpp", (*_PROGRAM, "context", "completion_prefix", "test_list"), ("prompt", "response")),
-    "truthfulqa": TestSet("TruthfulQA", "truthfulqa", ("prompt", "mc2_choices", "mc2_labels"), ("prompt", "mc2_choices")),
-    "alpaca_eval": TestSet(
-        "AlpacaEval", "alpaca_eval", ("prompt", "reference_text_davinci_003", "reference_gpt4_1106_preview"), ("prompt",)
-    ),
-    "mt_bench": TestSet("MT-Bench", "mt_bench", ("turns", "category", "reference"), ("turns",)),
+    "gsm8k": TestSet("gsm8k_test", _SOLVED, ("prompt", "response")),
+    "math": TestSet("math500", _SOLVED, ("prompt", "response")),
+    "sat_math": TestSet("agieval_sat_math", _CHOICES, ("prompt", "response")),
+    "aqua": TestSet("agieval_aqua_rat", _CHOICES, ("prompt", "response")),
+    "humaneval": TestSet("humaneval_instruct_derived", (*_PROGRAM, "context", "completion_prefix"), ("prompt", "response")),
+    "mbpp": TestSet("mbpp", (*_PROGRAM, "context", "completion_prefix", "test_list"), ("prompt", "response")),
+    "truthfulqa": TestSet("truthfulqa", ("prompt", "mc2_choices", "mc2_labels"), ("prompt", "mc2_choices")),
+    "alpaca_eval": TestSet("alpaca_eval", ("prompt", "reference_text_davinci_003", "reference_gpt4_1106_preview"), ("prompt",)),
+    "mt_bench": TestSet("mt_bench", ("turns", "category", "reference"), ("turns",)),
 }
 
 
@@ -72,9 +70,17 @@ def load_test_set(name: str, data_dir: str | Path | None = None) -> list[Record]
     """
     if name not in TEST_SETS:
         raise UserError(f"unknown test set '{name}'{did_you_mean(name, TEST_SETS)} (known: {', '.join(TEST_SETS)})")
-    if data_dir is None:
-        return _from_hub(name)
-    return _from_directory(name, Path(data_dir).expanduser())
+    return list(_LOADER.get()(name, None if data_dir is None else Path(data_dir).expanduser()))
+
+
+@contextmanager
+def loaded_once() -> Iterator[None]:
+    """Inside of ``with`` every test set is loaded once, however often it is asked for."""
+    token = _LOADER.set(cache(_load))
+    try:
+        yield
+    finally:
+        _LOADER.reset(token)
 
 
 def test_texts(name: str, data_dir: str | Path | None = None) -> Iterator[tuple[str, str]]:
@@ -106,6 +112,13 @@ def read_records(path: Path, fields: tuple[str, ...] = ()) -> Iterator[Record]:
                     yield _record(line, f"{path} line {number}", fields)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); is the file complete?") from None
+
+
+def _load(name: str, data_dir: Path | None) -> list[Record]:
+    return _from_hub(name) if data_dir is None else _from_directory(name, data_dir)
+
+
+_LOADER: ContextVar[Callable[[str, Path | None], list[Record]]] = ContextVar("loader of test sets", default=_load)
 
 
 def _from_directory(name: str, data_dir: Path) -> list[Record]:
@@ -151,14 +164,15 @@ def _from_hub(name: str) -> list[Record]:
 
 def _not_loaded(name: str, reason: str) -> UserError:
     part = HUB[name].parts[0]
-    place = part.get("path") or part["repo_id"]
+    place = part.get("given") or part["repo_id"]
     return UserError(f"{name}: cannot be loaded from the hub ({place}: {reason}); give a local directory of test data")
 
 
 def _hub_rows(part: dict[str, Any]) -> list[Any]:
     """The rows of one part of a `HubSource`."""
-    import datasets
     from huggingface_hub import hf_hub_download, utils
 
-    with hub.bars_on_terminals_only(datasets, utils):
-        return list(read_json(hf_hub_download(**part)) if "filename" in part else datasets.load_dataset(**part))
+    if "filename" not in part:
+        return list(hub.load_dataset(**part))
+    with hub.bars_on_terminals_only(utils):
+        return list(read_json(hf_hub_download(**part)))

@@ -31,7 +31,7 @@ class HubSource:
     """Where a benchmark lies and what becomes of it.
 
     Args:
-        parts: of what it is put together: arguments of ``datasets.load_dataset``, or of ``hf_hub_download`` for one JSON file.
+        parts: of what it is put together: arguments of `hub.load_dataset`, or of ``hf_hub_download`` for one JSON file.
         convert: from the rows of each part to records.
     """
 
@@ -205,8 +205,8 @@ def _mt_bench(row: Row, number: int) -> Record:
 
 
 def _sources() -> Iterator[tuple[str, HubSource]]:
-    def part(path: str, name: str | None = None, split: str = "test", **more: Any) -> dict[str, Any]:
-        return {"path": path, "name": name, "split": split, **more}
+    def part(repository: str, name: str | None = None, split: str = "test") -> dict[str, Any]:
+        return {"given": repository, "name": name, "split": split}
 
     yield "gsm8k", HubSource((part("openai/gsm8k", "main"),), _each(_gsm8k))
     yield "math", HubSource(tuple(part("EleutherAI/hendrycks_math", subject) for subject in MATH_SUBJECTS), _each(_math))

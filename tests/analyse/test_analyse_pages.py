@@ -15,10 +15,10 @@ from rich.console import Console
 
 from ultrafuser.analyse.charts import LossCurve, loss_chart, smoothed, value_axis
 from ultrafuser.analyse.colors import blend, tokens_html, tokens_rich
-from ultrafuser.analyse.inspect import inspect_html, show_trace, specialist_names
+from ultrafuser.analyse.inspect import inspect_html, inspect_prompt, show_trace, specialist_names
 from ultrafuser.analyse.picture import tokens_svg
 from ultrafuser.analyse.report import ReportData, render_report, write_report
-from ultrafuser.analyse.trace import TokenTrace
+from ultrafuser.analyse.trace import END_MARK, TokenTrace
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate.table import ScoreTable
 from ultrafuser.intervals import wilson
@@ -195,6 +195,17 @@ def test_inspect_page_and_terminal():
     console = Console(file=io.StringIO(), width=80)
     show_trace(empty, NAMES, console)
     assert "the answer is empty" in console.file.getvalue() and "the answer is empty" in inspect_html(empty, NAMES)
+
+
+@pytest.mark.parametrize(("tokens", "limit", "cut"), [(["a", "b"], 2, True), (["a", END_MARK], 2, False), (["a", "b"], 3, False)])
+def test_inspect_says_what_was_cut_off(tokens, limit, cut, tmp_path, monkeypatch):
+    """Catches an answer cut off in silence, on the terminal or the page, and a whole one that is called cut off."""
+    monkeypatch.setattr("ultrafuser.analyse.inspect.trace_answer", lambda *args: trace(tokens))
+    model, console = SimpleNamespace(config=SimpleNamespace(specialist_names=NAMES)), Console(file=io.StringIO())
+    inspect_prompt(model, None, [], max_new_tokens=limit, console=console)
+    inspect_prompt(model, None, [], max_new_tokens=limit, html=tmp_path / "page.html")
+    for said in (console.file.getvalue(), (tmp_path / "page.html").read_text()):
+        assert "2 tokens" in said and (", cut off there (--max-new-tokens)" in said) == cut
 
 
 def test_inspect_refuses_a_plain_model():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib.util
 import json
 import math
 import re
@@ -26,7 +27,7 @@ from ultrafuser.errors import UserError
 from ultrafuser.evaluate import benchmark
 from ultrafuser.evaluate.benchmark import evaluate_models
 from ultrafuser.evaluate.catalogue import TASKS
-from ultrafuser.evaluate.choice import choose_tasks
+from ultrafuser.evaluate.choice import choose_tasks, require_judge
 from ultrafuser.evaluate.directory import ANSWERS_FILE, claimed, prepare
 from ultrafuser.evaluate.judged.settings import JudgeSettings
 from ultrafuser.evaluate.models import find_models, specialist_rows
@@ -36,6 +37,7 @@ from ultrafuser.evaluate.results import BEST, Failure, Results
 from ultrafuser.evaluate.score import TaskScore
 from ultrafuser.evaluate.settings import EvalSettings
 from ultrafuser.evaluate.table import MEAN
+from ultrafuser.sandbox import levels
 
 
 @pytest.fixture
@@ -65,6 +67,19 @@ def test_choosing_tasks():
         choose_tasks([])
 
 
+def test_tasks_without_a_judge():
+    """Who asks for all the paper's tasks and has no judge must be told what to type instead, and all of it."""
+    tasks = choose_tasks(["paper"])
+    with pytest.raises(UserError) as caught:
+        require_judge(tasks, None)
+    line, _, others = str(caught.value).partition(", or --tasks ")
+    assert line == "alpaca_eval needs a judge: give --judge-url and --judge-model"
+    assert choose_tasks(others.split(",")) == [task for task in tasks if task.name != "alpaca_eval"]
+    require_judge(choose_tasks(others.split(",")), None)
+    with pytest.raises(UserError, match=r"^alpaca_eval and mt_bench need a judge: give --judge-url and --judge-model$"):
+        require_judge(choose_tasks(["alpaca_eval", "mt_bench"]), None)
+
+
 def test_naming_models(trio, settings, tmp_path):
     """Names, the rows that are specialists, and mistakes before anything is loaded."""
     models = find_models([f"a={trio['text']}", trio["code"], trio["fused"]], settings)
@@ -85,6 +100,15 @@ def test_naming_models(trio, settings, tmp_path):
     assert find_models([bare], replace(settings, template="alpaca"))[0].name == "bare"
     with pytest.raises(UserError, match="neither one of"):
         find_models([bare], replace(settings, template="alpaka"))
+
+
+def test_template_given_in_vain(trio, settings, caplog, tmp_path):
+    """A model that has a template keeps it, and who gave another must hear so; not so for one that has none."""
+    bare = shutil.copytree(trio["text"], tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    find_models([trio["code"], bare], replace(settings, template="alpaca"))
+    find_models([trio["code"]], settings)
+    assert caplog.messages == ["note: code: asked with its own chat template; --template is for models that have none"]
 
 
 def test_nothing_is_lost_when_something_fails(trio, settings, tmp_path, tiny_data, monkeypatch, capsys):
@@ -119,6 +143,38 @@ def test_nothing_is_lost_when_something_fails(trio, settings, tmp_path, tiny_dat
     assert found["finished"] and "failed" in found["scores"]["text"]["aqua"] and found["scores"]["code"]["aqua"]["n"] == 3
     row = next(line for line in (settings.out / "results.md").read_text().splitlines() if line.startswith("| text"))
     assert row.count("failed") == 2 and row.endswith("| – |")  # no mean over some of the tasks
+
+
+@pytest.mark.parametrize(
+    ("offered", "failing", "reason", "fact"),
+    [
+        ("limits", {"humaneval", "mbpp_cot"}, "where they could read your files", "limits"),
+        ("none", {"humaneval", "mbpp_cot", "miniworld_code"}, "cannot be run here", "none"),
+    ],
+)
+def test_programs_that_may_not_run(trio, settings, monkeypatch, offered, failing, reason, fact):
+    """Tasks whose answers cannot be judged must fail before a question is asked, and no others, nor the record of the machine."""
+    monkeypatch.setattr(levels, "works", lambda level: level == offered)
+    monkeypatch.delenv(levels.VARIABLE, raising=False)
+    asked: list[str] = []
+    run = benchmark._run
+    monkeypatch.setattr(benchmark, "_run", lambda lm, task, settings: asked.append(task.name) or run(lm, task, settings))
+    tasks = ["humaneval", "miniworld_text", "mbpp_cot", "miniworld_code"]
+    results = evaluate_models([trio["code"]], tasks, settings)
+    assert {task for _, task in results.failures} == failing and {*asked} == {*tasks} - failing
+    assert all(reason in failure.reason for failure in results.failures.values())
+    assert read(settings)["facts"]["sandbox"] == fact
+
+
+def test_math_without_what_compares_its_answers(trio, settings, monkeypatch):
+    """Must be said before a question is asked, not by each model after all of its answers."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "math_verify" else find(name, *rest))
+    monkeypatch.setattr(HFLM, "_model_generate", None)
+    results = evaluate_models([trio["code"]], ["math", "math_cot"], settings)
+    assert [failure.reason for failure in results.failures.values()] == [
+        "MATH answers are compared by math-verify: pip install 'ultrafuser[eval]'"
+    ] * 2
 
 
 def test_going_on(trio, settings, monkeypatch):
@@ -299,6 +355,9 @@ def test_command(trio, settings, tiny_data):
     assert occupied.exit_code == 2 and "file: cannot be created (File exists); choose another --out" in occupied.stderr
     judged = CliRunner().invoke(app, [*command, "--tasks", "mt_bench"])
     assert judged.exit_code == 2 and "mt_bench needs a judge: give --judge-url and --judge-model" in judged.stderr
+    paper = CliRunner().invoke(app, [*command, "--tasks", "paper"])
+    others = "truthfulqa_cot,humaneval_cot,gsm8k_cot,math_cot,sat_math_cot,aqua_cot"
+    assert paper.exit_code == 2 and f"--judge-model, or --tasks {others}\n" in paper.stderr
 
 
 def test_judged_tasks(trio, settings, tmp_path):

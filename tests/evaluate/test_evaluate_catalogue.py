@@ -7,6 +7,7 @@ import pytest
 from ultrafuser.evaluate.catalogue import TASKS
 from ultrafuser.evaluate.paper import PAPER
 from ultrafuser.evaluate.tasks import TASKS_DIRECTORY
+from ultrafuser.miniworld.world import generate
 from ultrafuser.testsets import TEST_SETS
 
 HARNESS = [task for task in TASKS.values() if task.kind == "harness"]
@@ -41,6 +42,18 @@ def test_metrics_and_prompts_of_the_definitions() -> None:
             assert cot == plain + "\n\nLet's think step by step."
         if definition["output_type"] == "generate_until":
             assert definition["generation_kwargs"]["until"] == []
+
+
+def test_tasks_that_run_programs() -> None:
+    """Catches a task whose answers are found not to be judged only after they were asked for, or one refused for nothing."""
+    yaml_loader = pytest.importorskip("lm_eval.tasks._yaml_loader")
+    for task in HARNESS:
+        definition = str(yaml_loader.load_yaml(TASKS_DIRECTORY / f"{task.name}.yaml", resolve_func=False))
+        assert (task.programs == "full") == (".programs'" in definition), task.name
+    for task in (task for task in TASKS.values() if task.kind == "miniworld"):
+        items = generate(task.name.removeprefix("miniworld_"), 50, 0, "test")
+        runs = any(part.domain == "code" for item in items for part in item.parts)
+        assert task.programs == ("restricted" if runs else None), task.name
 
 
 def test_test_sets_and_columns_exist() -> None:

@@ -133,9 +133,24 @@ def test_item_without_room_is_wrong(trio, tiny_data):
     assert 0 < len(long) < len(samples)
     assert [place for place, record in enumerate(score.records) if record.get("left_out")] == long
     assert score.notes[0].startswith(f"{len(long)} of {len(samples)} prompts were not asked and count as wrong")
+    assert score.unparsed == sum(record["read"]["answer"] is None for record in score.records if not record.get("left_out"))
     likelihood = run_task(lm, TASKS["sat_math_likelihood"], settings)
     for record in likelihood.records:
         assert not record.get("left_out") or record["score"] == 0
+
+
+def test_options_without_room_are_not_unreadable(trio, tiny_data):
+    """What was never asked would count among the answers that could not be read too; here that is counted option by option."""
+    settings = EvalSettings(out=Path("unused"), data_dir=tiny_data, max_new_tokens=4)
+    roomy = UltraFuserLM(str(trio["math"]), device="cpu", batch_size=4)
+    samples = harness_samples(roomy, TASKS["truthfulqa"], settings)
+    lengths = sorted(len(roomy.tok_encode(prompt)) for sample in samples for prompt, _ in sample["arguments"])
+    room = lengths[len(lengths) // 2]
+    lm = UltraFuserLM(str(trio["math"]), device="cpu", batch_size=4, max_length=room)
+    score = run_task(lm, TASKS["truthfulqa"], settings)
+    pairs = [pair for record in score.records for pair in zip(record["prompt"], record["read"], strict=True)]
+    assert 0 < sum(length < room for length in lengths) < len(pairs) == len(lengths)
+    assert score.unparsed == sum(read is None and len(lm.tok_encode(prompt)) < room for prompt, read in pairs)
 
 
 def test_nothing_writes_over_our_bars(trio, tiny_data, capfd):

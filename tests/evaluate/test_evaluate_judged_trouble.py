@@ -235,6 +235,25 @@ def test_spending_cap_of_mt_bench(folder: Path) -> None:
     assert (score.value, len(server.answered)) == (6.0, 2 * COUNT)
 
 
+def test_one_budget_for_all_tasks_and_models(folder: Path) -> None:
+    """Each task, or each model, has a spending cap of its own."""
+    write_mt_bench(folder, COUNT)
+
+    def judge(body: dict, n: int) -> str:
+        return fair(body, n) if "<answer_A>" in body["messages"][-1]["content"] else grader(body, n)
+
+    with FakeEndpoint(script=judge) as server:
+        run_alpaca_eval(model(mixed), settings(server, folder, prices=PRICES, budget=1000.0))
+        cap = 1.2 * spent(server)
+        assert cap > 0
+        with pytest.raises(BudgetReached):  # another task of the same model
+            run_mt_bench(lambda batch: ["quality 6" for _ in batch], settings(server, folder, prices=PRICES, budget=cap))
+        with pytest.raises(BudgetReached):  # another model
+            run_alpaca_eval(model(lambda i: 7), settings(server, folder, prices=PRICES, budget=cap))
+        assert spent(server) <= cap
+        run_alpaca_eval(model(mixed), settings(server, folder, prices=PRICES, budget=cap))  # kept verdicts cost nothing
+
+
 CHILD = """
 import sys
 sys.argv[0] = "ultrafuser"  # as in the command line: torch is not loaded

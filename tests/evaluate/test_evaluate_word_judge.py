@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ultrafuser.evaluate.judged.extract_verdict import parse_rating, parse_verdict
 from ultrafuser.evaluate.judged.prompts import JudgePrompt, comparison, grading
-from ultrafuser.evaluate.judged.verdicts import parse_rating, parse_verdict
 from word_judge import judge
 
 OFFICIAL = {  # the layout of MT-Bench's own prompts

@@ -12,6 +12,7 @@ from hub_world import conversations, files_of, json_lines, mistake, said, ultraf
 from benchmark_rows import RECORDS
 from fake_hub import FakeHub, Trouble
 from ultrafuser.data.conversations import read_conversations
+from ultrafuser.errors import UserError
 
 STEPS = ("--steps", "1,0", "--per-domain", "1", "--max-length", "64", "--micro-batch-size", "1")
 
@@ -33,6 +34,32 @@ def test_trains_on_the_hub_as_on_a_file(hub: FakeHub, fused: Path, offline, tmp_
     assert weights_of(tmp_path / "out")["gate.safetensors"] != weights_of(fused)["gate.safetensors"]
 
 
+def test_revisions(hub: FakeHub, offline, tmp_path: Path) -> None:
+    """Catches a revision that is ignored, and the newest in the cache in its place where there is no network."""
+    first, second, third = ([said("user", "Hm?"), said("assistant", text)] for text in ("First.", "Second.", "Third."))
+    old = hub.push("org/chats", {"test.jsonl": json_lines([{"domain": "text", "messages": first}])}, kind="dataset", tag="v1")
+    for tag, messages in (("v2", second), ("v3", third)):
+        hub.push("org/chats", {"test.jsonl": json_lines([{"domain": "text", "messages": messages}])}, kind="dataset", tag=tag)
+
+    def messages(source: str) -> list[dict[str, str]]:
+        (one,) = read_conversations(source)
+        return one.messages
+
+    expected = {"org/chats:test": third, "org/chats@v1:test": first, f"org/chats@{old}:test": first, "org/chats@v2:test": second}
+    assert {source: messages(source) for source in expected} == expected
+    with offline():
+        assert messages("org/chats@v2:test") == second
+        for source in ("org/chats:test", "org/chats@v1:test"):
+            with pytest.raises(UserError, match="the cache gives another revision of it, and the hub cannot be reached"):
+                messages(source)
+        with pytest.raises(UserError, match=r"@v3: cannot be loaded .* \(it is not in the cache, and HF_HUB_OFFLINE is set\)"):
+            messages("org/chats@v3:test")
+    out = tmp_path / "clean.jsonl"
+    hub.push("openai/gsm8k", repositories()["openai/gsm8k"], kind="dataset")
+    done = ultrafuser("decontaminate", "org/chats@v1:test", "--against", "gsm8k", "--out", out)
+    assert done.exit_code == 0 and json.loads(out.read_text(encoding="utf-8"))["messages"] == first, done.output
+
+
 def test_bad_training_data_are_one_line(hub: FakeHub, fused: Path, tmp_path: Path, no_waiting: list[float]) -> None:
     """Catches a traceback, a useless message, or an output that is begun before the data are there."""
     rows = conversations()
@@ -44,7 +71,8 @@ def test_bad_training_data_are_one_line(hub: FakeHub, fused: Path, tmp_path: Pat
         "org/none": "split 'train' (there is no such repository, or it is private: log in with 'hf auth login')",
         "org/gated": "(it is gated: ask for access on its page there, then log in with 'hf auth login')",
         "org/chats:tset": """split 'tset' (Unknown split "tset". Should be one of ['train'].)""",
-        "org/chats@v1": "org/chats@v1: a dataset of the hub is taken from its main branch; leave '@' and what follows it out",
+        "org/chats@v9": "org/chats@v9: cannot be loaded as a dataset with split 'train' (it has no such branch, tag or commit)",
+        "org/chats@:train": "org/chats@: cannot be loaded as a dataset with split 'train' (no revision stands after '@')",
         "org/script": "Dataset scripts are no longer supported, but found script.py",
         "org/plain": "org/plain (train) row 1: has no 'messages' (keys: domain, text)",
     }
@@ -80,4 +108,6 @@ def test_evaluates_a_model_of_the_hub_on_data_of_the_hub(
     for name in (*trio, "fused"):
         (sample,) = (tmp_path / "out" / "samples" / name / "gsm8k.jsonl").read_text(encoding="utf-8").splitlines()
         assert json.loads(sample)["question"] == RECORDS["gsm8k"][0]["prompt"]
+    card = "/datasets/openai/gsm8k/resolve/main/README.md"
+    assert [(seen.method, seen.path) for seen in hub.log].count(("HEAD", card)) == 1  # not for each of the four models
     assert not [path for path in hub.downloaded("org/fused") if path.endswith((".pth", ".bin", ".py"))]

@@ -36,6 +36,13 @@ def test_fuses_what_the_hub_has_at_a_revision(hub: FakeHub, trio: dict[str, Path
     assert "base_model:\n- org/text\n- org/code\n- org/math\n" in card
 
 
+def test_an_at_sign_in_a_directory_is_no_revision(tmp_path: Path) -> None:
+    """Catches specialists called after half of a directory above them."""
+    folder = tmp_path / "runs@2" / "code"
+    folder.mkdir(parents=True)
+    assert default_names([folder, "org/math@v2"]) == ["code", "math"]
+
+
 def test_adapter_and_its_base(hub: FakeHub, trio: dict[str, Path], tmp_path: Path) -> None:
     """Catches a base of another revision than the adapter was trained on, and a card that names a commit for a base."""
     local = tmp_path / "adapter"

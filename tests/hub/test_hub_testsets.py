@@ -10,7 +10,7 @@ from benchmark_repositories import GSM8K, card, files, repositories
 from benchmark_rows import HUB_ROWS, write_test_data
 from fake_hub import FakeHub, Trouble
 from ultrafuser.errors import UserError
-from ultrafuser.testsets import TEST_SETS, load_test_set
+from ultrafuser.testsets import TEST_SETS, load_test_set, loaded_once
 from ultrafuser.testsets_hub import HUB
 
 
@@ -24,7 +24,7 @@ def test_benchmark_from_the_hub_is_the_local_one(
     name: str, real: dict[str, dict[str, bytes]], hub: FakeHub, offline: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Catches a configuration, split, column or type other than the hub's, a needed script, and data not to be had offline."""
-    (repository,) = {part.get("path") or part["repo_id"] for part in HUB[name].parts}
+    (repository,) = {part.get("given") or part["repo_id"] for part in HUB[name].parts}
     hub.push(repository, real[repository], kind="dataset")
     local = load_test_set(name, write_test_data(tmp_path / "data"))
     assert load_test_set(name) == local
@@ -34,6 +34,16 @@ def test_benchmark_from_the_hub_is_the_local_one(
     with offline():
         assert load_test_set(name) == local
     assert len(hub.log) == before
+
+
+def test_loaded_once_asks_the_hub_once(real: dict[str, dict[str, bytes]], hub: FakeHub) -> None:
+    """Catches a hub that is asked again for every model and task of an evaluation."""
+    hub.push("openai/gsm8k", real["openai/gsm8k"], kind="dataset")
+    with loaded_once():
+        first = load_test_set("gsm8k")
+        before = len(hub.log)
+        assert load_test_set("gsm8k") == first and len(hub.log) == before
+    assert load_test_set("gsm8k") == first and len(hub.log) > before
 
 
 def test_bad_benchmarks_are_one_line(hub: FakeHub) -> None:

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny import tiny_specialist, tiny_tokenizer
 from ultrafuser.model.check import CheckReport, check, render
-from ultrafuser.model.fuse import fuse
+from ultrafuser.model.fuse import FuseOptions, fuse
 from ultrafuser.model.scale import PROBES, mean_entropy
 from ultrafuser.model.sources import open_specialist
 from ultrafuser.tokens.pieces import read_pieces
@@ -143,10 +143,24 @@ def test_dropped_tokens_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         ),
     ]
     told = "the fused vocabulary drops 2 tokens of 'code': 320 '<fim>', 321 '<mid>'"
-    dtypes = "dtypes differ (text float32, code bfloat16): fused in float32"
+    dtypes = "dtypes: text float32, code bfloat16; fused in float32"
     card = (fuse(folders, tmp_path / "fused") / "README.md").read_text()
     for notes in (check(folders, logit_scale=False).notes, card, caplog.text):
         assert told in notes and dtypes in notes
+
+
+def test_dtypes_are_told(tmp_path: Path) -> None:
+    """Catches weights that silently take twice the room, since a few of a specialist's are float32, or that lose digits."""
+    half = {"seed": 1, "dtype": torch.bfloat16}
+    folders = [tiny_specialist(tmp_path / "text", **half), tiny_specialist(tmp_path / "code", **half)]
+    assert not [note for note in check(folders, logit_scale=False).notes if "dtypes" in note]
+    weights = load_file(folders[0] / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"].float()
+    save_file(weights, folders[0] / "model.safetensors", metadata={"format": "pt"})
+    told = "dtypes: text bfloat16 and float32, code bfloat16; fused in "
+    assert told + "float32" in check(folders, logit_scale=False).notes
+    card = fuse(folders, tmp_path / "fused", options=FuseOptions(dtype="bfloat16")) / "README.md"
+    assert told + "bfloat16" in card.read_text()
 
 
 def test_no_bars(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny import tiny_specialist, tiny_tokenizer
@@ -16,12 +16,12 @@ from ultrafuser.errors import UserError
 from ultrafuser.model.extract import extract
 from ultrafuser.model.fuse import fuse
 
-NAMES = ("text", "code", "math", "half")
+NAMES = ("text", "code", "math", "half", "mixed")
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four unlike specialists (tied, padded rows, own tokens, dtype, width) and the model fused of them."""
+    """Five unlike specialists (tied, padded rows, own tokens, dtypes, width) and the model fused of them."""
     root = tmp_path_factory.mktemp("extract")
     own_tokens = tiny_tokenizer("chatml", extra_tokens=("<PRE>", "<SUF>"))
     folders = [
@@ -29,9 +29,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny_specialist(root / "code", "qwen2", 1, template="chatml", tie=True, vocab_size=352, tokenizer=own_tokens),
         tiny_specialist(root / "math", "mistral", 2, template="inst", hidden_size=48, num_hidden_layers=3, vocab_size=330),
         tiny_specialist(root / "half", "qwen3", 3, template="user", dtype=torch.bfloat16),
+        mixed(tiny_specialist(root / "mixed", "llama", 4, template="user", vocab_size=340)),
     ]
     fuse(folders, root / "fused")
     return root
+
+
+def mixed(folder: Path) -> Path:
+    """The specialist with its large matrices in bfloat16, and its norms and lm_head as they were, in float32."""
+    kept = ("norm", "lm_head")
+    tensors = {name: tensor if any(one in name for one in kept) else tensor.bfloat16() for name, tensor in load(folder).items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def load(folder: Path) -> dict[str, torch.Tensor]:
@@ -93,7 +102,7 @@ def test_after_joint_training(root: Path, tmp_path: Path) -> None:
 
 def test_bad_input(root: Path, tmp_path: Path) -> None:
     """Catches a traceback for a misspelt name, a model that is not fused, or a fused one without its specialists' files."""
-    with pytest.raises(UserError, match="no specialist 'coda'; it has text, code, math, half; did you mean 'code'"):
+    with pytest.raises(UserError, match="no specialist 'coda'; it has text, code, math, half, mixed; did you mean 'code'"):
         extract(root / "fused", "coda", tmp_path / "out")
     with pytest.raises(UserError, match="not a fused model"):
         extract(root / "text", "code", tmp_path / "out")

@@ -17,11 +17,20 @@ from ultrafuser.run.demo import FAST, run_demo
 from ultrafuser.run.materials import gather
 from ultrafuser.run.plan import make_plan, print_plan
 from ultrafuser.run.recipe import run_recipe
+from ultrafuser.sandbox import levels
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     return run_demo(tmp_path_factory.mktemp("demo") / "run", 0, True)
+
+
+def test_a_machine_that_can_run_no_programs_is_told_before_anything_is_trained(tmp_path, monkeypatch):
+    """Catches a demo that fails when it comes to judge code, after all the training."""
+    monkeypatch.setattr(levels, "works", lambda level: False)
+    with pytest.raises(UserError, match="generated programs cannot be run here"):
+        run_demo(tmp_path / "run", 0, True)
+    assert not any(tmp_path.iterdir())
 
 
 def test_demo_leaves_every_model_every_score_and_a_report(finished):

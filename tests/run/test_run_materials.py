@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+from ultrafuser.miniworld import language
 from ultrafuser.run.materials import gather
-from ultrafuser.schema import Data, Recipe
+from ultrafuser.run.scratch import template
+from ultrafuser.schema import Data, Recipe, Specialist, World
 
 
 def recipe_of(tmp_path, **data):
@@ -47,3 +49,10 @@ def test_paths_below_the_directory(tmp_path):
     """Files start at data.directory; hub ids are left as they are."""
     data = Data(directory=str(tmp_path))
     assert data.paths(("a.jsonl", "owner/name")) == [str(tmp_path / "a.jsonl"), "owner/name"]
+
+
+def test_a_specialist_of_the_world_may_have_any_name(tmp_path):
+    """Catches a traceback for one that is not named as a domain: it answers in the world's common template."""
+    recipe = recipe_of(tmp_path).model_copy(update={"world": World()})
+    assert template(recipe, Specialist(name="prose", domains="text")) == language.chat_template("base")
+    assert template(recipe, Specialist(name="math")) == language.chat_template("math") != language.chat_template("base")

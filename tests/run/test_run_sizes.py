@@ -9,7 +9,7 @@ from tiny import tiny_specialist
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
 from ultrafuser.model.fuse import fuse
 from ultrafuser.run.plan import make_plan
-from ultrafuser.run.settings import train_settings, train_stages
+from ultrafuser.run.settings import train_settings
 from ultrafuser.run.sizes import Sizes
 from ultrafuser.schema import Recipe
 from ultrafuser.train.load import load_model
@@ -36,7 +36,7 @@ def test_three_llamas_in_4bit_keep_their_tables_whole():
     recipe = recipe_of(["a/a", "b/b", "c/c"], train={"load_in": "4bit", "mixed_precision": "bf16", "stages": [stage]})
     fused = UltraFuserConfig(specialists=[LlamaConfig(**LLAMA).to_dict()] * 3, gate_hidden_size=512)
     sizes = Sizes(recipe, fused, 2, [2, 2, 2])
-    needs = sizes.needs(train_stages(recipe)[0])
+    needs = sizes.needs(recipe.train.stages[0])
     linear = 32 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336)
     tables, norms = 2 * 128256 * 4096, 65 * 4096
     assert sizes.specialist(0) == linear + tables + norms == 8_030_261_248
@@ -66,7 +66,7 @@ def test_parameters_and_memory_are_those_of_the_stage(fused, moves, rank, tmp_pa
     data = {"train": [str(tmp_path / "d.jsonl")], "domains": ["x"], "max_length": 64}
     stage = {"name": "one", "moves": moves, "steps": 1, "per_domain": 1, "lora_rank": rank}
     recipe = recipe_of(paths, data=data, train={"stages": [stage], "mixed_precision": "bf16"})
-    (planned,) = train_stages(recipe)
+    (planned,) = recipe.train.stages
     model = set_in_motion(load_model(folder, planned, train_settings(recipe)), planned)
     trained = moving(model)
     frozen = [one for name, one in model.named_parameters() if name not in trained]

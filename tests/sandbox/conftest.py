@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import get_args
 
 import pytest
 
-from ultrafuser.sandbox import Isolation, levels
+from ultrafuser.sandbox import levels
+from ultrafuser.sandbox.levels import LEVELS, VARIABLE
+
+UNWARNED = pytest.param("limits", marks=pytest.mark.filterwarnings("ignore:generated programs run under limits only"))
 
 
-@pytest.fixture(params=get_args(Isolation))
+@pytest.fixture(params=[*LEVELS[:-1], UNWARNED])
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if not levels.works(request.param):
         pytest.skip(f"{request.param} does not work on this machine")
-    monkeypatch.setattr(levels, "isolation", lambda: request.param)
+    monkeypatch.setattr(levels, "works", lambda level: level == request.param)
+    monkeypatch.setenv(VARIABLE, request.param)
     return request.param
 
 

@@ -85,8 +85,90 @@ def test_restricted_mode_refuses(source: str) -> None:
     assert not result.ok and result.returncode == 1
 
 
+WAYS_OUT = {
+    "the object in the error of a format": """
+def reach(thing, path):
+    try:
+        ("{0." + path + ".nothing}").format(thing)
+    except AttributeError as error:
+        return error.obj
+inner = reach(reach, "__globals__")["__builtins__"]["__import__"]
+print("OUT", reach(inner, "__globals__")["__builtins__"]["open"])
+""",
+    "the same, read by a pattern": """
+def reach(thing, path):
+    try:
+        ("{x." + path + ".nothing}").format_map({"x": thing})
+    except AttributeError as error:
+        match error:
+            case AttributeError(obj=found):
+                return found
+print("OUT", reach(print, "__self__"))
+""",
+    "the attributes that a class names for its pattern": """
+class Any(type):
+    def __instancecheck__(self, thing):
+        return True
+def reach(thing, name):
+    kind = Any("", (), {"__match_args__": (name,)})
+    match thing:
+        case kind(found):
+            return found
+inner = reach(reach, "__globals__")["__builtins__"]["__import__"]
+print("OUT", reach(inner, "__globals__")["__builtins__"]["open"])
+""",
+    "an import of its own that lies about its name, bound by a pattern": """
+write = print
+class Os: pass
+def give(*_):
+    found = Os()
+    found.__name__ = "os"
+    return found
+match {"__import__": give}:
+    case __builtins__: pass
+def leave():
+    from anywhere import path
+    return path
+write("OUT", leave())
+""",
+    "the same, bound by a definition": """
+write = print
+class Os: pass
+def give(*_):
+    found = Os()
+    found.__name__ = "os"
+    return found
+@lambda _: {"__import__": give}
+def __builtins__(): pass
+def leave():
+    from anywhere import path
+    return path
+write("OUT", leave())
+""",
+    "a module with another's name": """
+import math
+math.__name__ = "os"
+from math import path
+print("OUT", path)
+""",
+    "the same, by a call": """
+import math
+math.__init__(**{"__name__": "os"})
+from math import path
+print("OUT", path)
+""",
+}
+
+
+@pytest.mark.parametrize("source", WAYS_OUT.values(), ids=WAYS_OUT)
+def test_nothing_leads_out_of_restricted_mode(source: str) -> None:
+    """Catches ways to what the interpreter holds that name no attribute with an underscore: they did lead out."""
+    result = run_program(source, imports=["math"])
+    assert not result.ok and "OUT" not in result.stdout and ("NameError" in result.stderr or "ImportError" in result.stderr)
+
+
 def test_restricted_mode_runs_ordinary_programs() -> None:
-    """Catches a restricted mode too narrow for classes, comprehensions, exceptions and allowed imports."""
+    """Catches a restricted mode too narrow for classes, comprehensions, exceptions, patterns and allowed imports."""
     source = """
 import math
 from statistics import mean
@@ -96,8 +178,11 @@ try:
     [][1]
 except IndexError:
     print(math.floor(mean([1, 2])), sorted({A(3).x, 2}), sum(i for i in range(3)))
+match A(4), "__builtins__":
+    case A(x=4) as a, str() as text if math.pi:
+        print(f"{a.x:3}", "%s" % text, format(a.x, "02"), A.__name__)
 """
-    assert run_program(source, imports=["math", "statistics"]).stdout == "1 [2, 3] 3\n"
+    assert run_program(source, imports=["math", "statistics"]).stdout == "1 [2, 3] 3\n  4 __builtins__ 04 A\n"
 
 
 def test_calls_return_values_and_bad_ones_do_not_spoil_the_others() -> None:

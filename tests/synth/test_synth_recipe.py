@@ -46,7 +46,7 @@ def test_shipped_recipe_has_the_papers_numbers() -> None:
             {"domains": {"code": WORLD | {"sub_topics": 9, "instructions": 8}}},
             "code.instructions: 8 cannot fill sub_topics=9",
         ),
-        ({"domains": {"code": WORLD | {"instructions": 0}}}, "domains.code.instructions=0: must be greater than or equal to 1"),
+        ({"domains": {"code": WORLD | {"instructions": 0}}}, "domains.code.instructions=0: must be at least 1"),
         (
             {"domains": {"code": WORLD | {"instrutions": 3}}},
             "code.instrutions: unknown key; did you mean 'instructions'?",
@@ -70,7 +70,7 @@ def test_mistakes(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"models": {"writer": {"endpoints": [{"base_url": "localhost", "model": "m"}]}}}, "models.writer.endpoints.0.base_url="),
+        ({"models": {"writer": {"endpoints": [{"base_url": "localhost", "model": "m"}]}}}, "models.writer.endpoints.0.base_url:"),
         ({"models": None}, "models=None"),
         ({"name": None}, "name=None"),
         ({"related": {"strong": 2, "weak": 0.7}}, "related.strong=2"),  # and not that the two are too much

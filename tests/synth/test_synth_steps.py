@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from synth_world import run as run_recipe
 from ultrafuser.endpoints.request import ChatAnswer
 from ultrafuser.endpoints.store import AnswerStore
 from ultrafuser.errors import UserError
+from ultrafuser.sandbox import levels
 from ultrafuser.synth.ask import read_list, read_text
 from ultrafuser.synth.pipeline import synthesise
 from ultrafuser.synth.prompts import VARIABLES, Prompts
@@ -241,6 +243,21 @@ def test_python_is_checked_in_the_sandbox(tmp_path: Path) -> None:
     bad = [item for item in items if "// 0" in str(item.response)]
     assert bad and all(item.reason.startswith("code does not run: ZeroDivisionError") for item in bad)
     assert sum(item.status == "accepted" for item in items) == 8
+
+
+@pytest.mark.parametrize(("by", "refused"), [("programs", True), ("agreement", False)])
+def test_programs_that_may_not_run_are_told_first(
+    by: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a run that pays for answers and then finds that it cannot check them; and a refusal where nothing is to be run."""
+    monkeypatch.setattr(levels, "works", lambda level: level == "limits")
+    monkeypatch.delenv(levels.VARIABLE, raising=False)
+    counts = domains(1, 1, 2)
+    recipe = make_recipe(tmp_path / "out", domains=counts | {"code": counts["code"] | {"check": {"by": by}}})
+    engine = Scripted(Writer())
+    with pytest.raises(UserError, match="generated programs are not run here") if refused else nullcontext():
+        run_recipe(recipe, engine, until="meta_topics")
+    assert bool(engine.asked) != refused
 
 
 def test_low_scores_are_dropped(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,6 +21,8 @@ from ultrafuser.errors import UserError
 from ultrafuser.train.metrics import MetricWindow, collapsed_onto
 from ultrafuser.train.run import train, train_stage
 from ultrafuser.train.stage import PAPER_STAGES, Stage, TrainSettings, check_stages, split_batch
+
+ONE = {"steps": 1, "per_domain": 1}
 
 
 def settings(**changes):
@@ -144,7 +147,8 @@ def test_frozen_specialists_run_without_dropout_or_graph(tmp_path, monkeypatch):
 
 def test_gate_stage_rewrites_the_gate_file_alone(fused, tmp_path):
     """Catches a gate stage that changes, or merely re-encodes, anything of the specialists."""
-    source, stages = {p.relative_to(fused): p for p in fused.rglob("*") if p.is_file()}, (Stage("gate", "gate", 2, 2, 1e-2),)
+    source = {p.relative_to(fused): p for p in fused.rglob("*") if p.is_file()}
+    stages = (Stage("gate", "gate", steps=2, per_domain=2, learning_rate=1e-2),)
     before = {name: path.read_bytes() for name, path in source.items()}
     out = train(fused, conversations(), tmp_path / "out", stages=stages, settings=settings())
     after = {p.relative_to(out): p for p in out.rglob("*") if p.is_file() and p.parent.name != "training"}
@@ -269,13 +273,20 @@ def test_paper_stages():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Stage("a", moves="gates", steps=1, per_domain=1), "moves='gates' is not one of gate, lora, all"),
-        (lambda: Stage("a", "all", 1, 1, schedule="cosin"), "did you mean 'cosine'"),
-        (lambda: Stage("a", "all", -1, 1), "steps=-1 must be at least 0"),
-        (lambda: Stage("a/b", "all", 1, 1), "cannot name a directory"),
-        (lambda: Stage("a", "all", 1, 1, learning_rate=0), "learning_rate=0 must be above 0"),
-        (lambda: TrainSettings(load_in="2bit"), "load_in='2bit' is not one of 8bit, 4bit"),
-        (lambda: TrainSettings(save_every=0), "save_every=0 must be at least 1"),
+        (
+            lambda: Stage("a", moves="gates", **ONE),
+            "^stage 'a': moves='gates': must be 'gate', 'lora' or 'all'; did you mean",
+        ),
+        (lambda: Stage("a", "all", **ONE, schedule="cosin"), "did you mean 'cosine'"),
+        (lambda: Stage("a", "all", steps=-1, per_domain=1), "^stage 'a': steps=-1: must be at least 0$"),
+        (lambda: Stage("a/b", "all", **ONE), "name='a/b': must be letters"),
+        (lambda: Stage("a", "all", **ONE, learning_rate=0), "learning_rate=0: must be above 0"),
+        (lambda: Stage("a", "all", **ONE, learing_rate=1), "^stage 'a': learing_rate: unknown key; did you mean 'learning_rate'"),
+        (lambda: Stage("a", "all", steps=1), "^stage 'a': per_domain: is missing$"),
+        (lambda: replace(PAPER_STAGES[0], steps=-1), "^stage 'gate': steps=-1: "),
+        (lambda: TrainSettings(load_in="2bit"), "^load_in='2bit': must be '8bit' or '4bit'"),
+        (lambda: TrainSettings(save_every=0), "save_every=0: must be at least 1"),
+        (lambda: check_stages([Stage("a", "all", **ONE, warmup_steps=2)], TrainSettings()), "'a': warmup_steps: 2 is more than"),
         (lambda: check_stages(PAPER_STAGES, TrainSettings(load_in="4bit")), "stage 'joint' moves 'all'"),
         (lambda: check_stages((PAPER_STAGES[0],) * 2, TrainSettings()), "two stages have one name"),
         (lambda: check_stages((), TrainSettings()), "no stage"),

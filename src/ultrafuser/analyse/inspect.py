@@ -12,8 +12,8 @@ from rich.text import Text
 from ultrafuser.analyse.colors import legend_rich, tokens_rich, weights_text
 from ultrafuser.analyse.report import answer_html, render
 from ultrafuser.analyse.routing import entropy, sample_means
-from ultrafuser.analyse.trace import TokenTrace, trace_answer
-from ultrafuser.errors import UserError
+from ultrafuser.analyse.trace import END_MARK, TokenTrace, trace_answer
+from ultrafuser.errors import UserError, plural
 from ultrafuser.io import write_text
 
 
@@ -32,10 +32,11 @@ def inspect_prompt(
     """
     specialists = specialist_names(model)
     trace = trace_answer(model, tokenizer, messages, max_new_tokens)
+    cut_off = len(trace.tokens) == max_new_tokens and trace.tokens[-1] != END_MARK
     if html is not None:
-        write_text(html, inspect_html(trace, specialists))
+        write_text(html, inspect_html(trace, specialists, cut_off=cut_off))
     else:
-        show_trace(trace, specialists, console or Console())
+        show_trace(trace, specialists, console or Console(), cut_off=cut_off)
     return trace
 
 
@@ -49,23 +50,24 @@ def specialist_names(model: Any) -> list[str]:
     return list(names)
 
 
-def show_trace(trace: TokenTrace, specialists: Sequence[str], console: Console) -> None:
-    """Print the legend, the coloured answer and its mean weights."""
+def show_trace(trace: TokenTrace, specialists: Sequence[str], console: Console, *, cut_off: bool = False) -> None:
+    """Print the legend, the coloured answer and its mean weights; ``cut_off``: the answer is not all that there was to say."""
     console.print(legend_rich(specialists), end="\n\n")
     console.print(tokens_rich(trace, specialists), soft_wrap=False, end="\n\n")
-    console.print(Text(_summary(trace, specialists), "dim"))
+    console.print(Text(_summary(trace, specialists, cut_off), "dim"))
 
 
-def inspect_html(trace: TokenTrace, specialists: Sequence[str]) -> str:
-    """The coloured answer as one self-contained HTML page."""
-    summary = _summary(trace, specialists)
+def inspect_html(trace: TokenTrace, specialists: Sequence[str], *, cut_off: bool = False) -> str:
+    """The same as one self-contained HTML page."""
+    summary = _summary(trace, specialists, cut_off)
     names = list(specialists)
     answer = answer_html(trace, specialists)
     return render("inspect.html", shown=len(names), trace=trace, names=names, answer=answer, summary=summary)
 
 
-def _summary(trace: TokenTrace, specialists: Sequence[str]) -> str:
+def _summary(trace: TokenTrace, specialists: Sequence[str], cut_off: bool) -> str:
     if not trace.tokens:
         return "the answer is empty"
     mean = weights_text(sample_means(trace), specialists)
-    return f"{len(trace.tokens)} tokens · mean weights: {mean} · gate entropy {entropy(trace.weights).mean():.2f} nats"
+    length = plural(len(trace.tokens), "token") + (", cut off there (--max-new-tokens)" if cut_off else "")
+    return f"{length} · mean weights: {mean} · gate entropy {entropy(trace.weights).mean():.2f} nats"

@@ -6,9 +6,15 @@ the order in which ``--help`` lists them.
 
 from __future__ import annotations
 
-from ultrafuser.cli.app import app, stop
+import sys
 
-from ultrafuser.cli import fusing, data, training, evaluation, synth, using  # isort: skip
+try:
+    from ultrafuser.cli.app import app, stop
+
+    from ultrafuser.cli import fusing, data, training, evaluation, synth, using  # isort: skip
+except KeyboardInterrupt:  # before there is a `main` to tell it
+    print("error: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 __all__ = ["app", "data", "evaluation", "fusing", "main", "synth", "training", "using"]
 

@@ -38,12 +38,13 @@ def decontaminate(
 
 def _test_sets(against: str) -> list[str]:
     """The test sets that the tasks named in ``--against`` are judged on."""
+    from ultrafuser.cli import values
     from ultrafuser.evaluate.catalogue import TASKS
     from ultrafuser.evaluate.choice import GROUPS
 
     known = {name: [task.test_set] for name, task in TASKS.items() if task.test_set}
     known["paper"] = [known[name][0] for name in GROUPS["paper"]]
-    names = [name.strip() for name in against.split(",")]
+    names: list[str] = values.split("--against", against) or []
     for name in names:
         if name not in known:
             raise UserError(f"--against '{name}': no such benchmark{did_you_mean(name, known)} (known: {', '.join(known)})")

@@ -12,6 +12,7 @@ from ultrafuser.cli.options import DataDir, Device, Dtype, LoadIn, Out, Overwrit
 
 if TYPE_CHECKING:
     from ultrafuser.evaluate.judged.settings import JudgeSettings
+    from ultrafuser.evaluate.results import Results
 
 WIDTH = 200  # of the table where there is no terminal
 
@@ -60,8 +61,6 @@ def evaluate(
 
     Example: `ultrafuser eval trained --with-specialists --tasks gsm8k,humaneval --data-dir data --out eval --limit 100`
     """
-    from rich.console import Console
-
     from ultrafuser.cli import values
     from ultrafuser.evaluate.settings import EvalSettings
 
@@ -77,7 +76,6 @@ def evaluate(
         limit=limit,
         seed=seed,
     )
-    rows: list[str] | None = values.split("--specialists", specialists)
     settings = EvalSettings(
         out=out,
         data_dir=data_dir,
@@ -86,7 +84,7 @@ def evaluate(
         cot=cot,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
-        specialists=None if rows is None else tuple(rows),
+        specialists=values.split("--specialists", specialists),
         with_specialists=with_specialists,
         template=template,
         paper=paper,
@@ -96,10 +94,21 @@ def evaluate(
         load_in=load_in,
         overwrite=overwrite,
     )
-    from ultrafuser.evaluate.benchmark import evaluate_models
-    from ultrafuser.evaluate.report import unreadable
+    from ultrafuser.evaluate.benchmark import evaluate_models  # loads torch, now that what was typed is right
 
     results = evaluate_models(models, values.split("--tasks", tasks) or [], settings)
+    _show(results)
+    print(f"wrote {out / 'report.html'}, {out / 'results.md'} and {out / 'results.json'}")
+    if results.failures:
+        raise typer.Exit(2)
+
+
+def _show(results: Results) -> None:
+    """Print the tables, and what a reader of them must know."""
+    from rich.console import Console
+
+    from ultrafuser.evaluate.report import unreadable
+
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for table in results.tables():
         console.print(table.to_rich())
@@ -110,9 +119,6 @@ def evaluate(
     for (model, task), score in results.scores.items():
         for note in score.notes:
             print(f"note: {model}, {task}: {note}")
-    print(f"wrote {out / 'report.html'}, {out / 'results.md'} and {out / 'results.json'}")
-    if results.failures:
-        raise typer.Exit(2)
 
 
 def _judge(url: str | None, model: str | None, price: str | None, **settings: Any) -> JudgeSettings | None:

@@ -16,7 +16,9 @@ from ultrafuser.train.interrupt import interrupts_remembered
 @interrupts_remembered()
 def train(
     model: Fused,
-    data: Annotated[list[str], typer.Option(help="JSONL or Parquet file or hub dataset; repeat it for several.")],
+    data: Annotated[
+        list[str], typer.Option(help="JSONL or Parquet file or hub dataset (owner/name@revision:split); repeat it for several.")
+    ],
     out: Out,
     moves: Annotated[str | None, typer.Option(metavar="A,B,..", help="The stages: gate, lora or all.")] = None,
     steps: Annotated[str | None, typer.Option(metavar="N,..", help="Per stage; 0 skips it.")] = None,

@@ -31,10 +31,12 @@ def generate(
     """
     from ultrafuser.cli import values
     from ultrafuser.model.load import load
-    from ultrafuser.run.generate import Decoding, answer
+    from ultrafuser.run.generate import Decoding, say
 
     loaded, tokenizer = load(model, dtype=dtype, device=device, load_in=load_in)
-    answer(loaded, tokenizer, values.messages(prompt, system), Decoding(max_new_tokens, temperature, top_p, seed))
+    said = say(loaded, tokenizer, values.messages(prompt, system), Decoding(max_new_tokens, temperature, top_p, seed))
+    if said.interrupted:
+        raise KeyboardInterrupt
 
 
 @app.command()

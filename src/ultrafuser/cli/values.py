@@ -14,11 +14,14 @@ STAGE_NAMES = {"gate": "gate", "lora": "lora", "all": "joint"}
 
 
 def split(option: str, text: str | None, kind: Callable[[str], T] = str) -> list[T] | None:  # type: ignore[assignment]
-    """The comma-separated values of an option, or None if it was not given. Raises `UserError` for one not of that kind."""
+    """The comma-separated values of an option, or None if it was not given. Raises `UserError` for empty ones or another kind."""
     if text is None:
         return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UserError(f"{option} '{text}': a value is empty; give them with single commas between, or leave the option out")
     try:
-        return [kind(part.strip()) for part in text.split(",")]
+        return [kind(part) for part in parts]
     except ValueError:
         raise UserError(f"{option} '{text}' is not a list of numbers such as 400,5000") from None
 

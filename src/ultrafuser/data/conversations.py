@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafuser.data.rows import read_rows
-from ultrafuser.data.wording import plural
-from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.errors import UserError, did_you_mean, plural
 
 ROLES = ("system", "user", "assistant")
 EXPECTED = 'expected {"domain": .., "messages": [{"role": .., "content": ..}, ..]}'

@@ -21,8 +21,7 @@ from rich.progress import track
 from torch.utils.data import Dataset
 
 from ultrafuser.data.conversations import Conversation, require_domain
-from ultrafuser.data.wording import plural
-from ultrafuser.errors import UserError
+from ultrafuser.errors import UserError, plural
 from ultrafuser.tokens.encode import encode_conversation
 from ultrafuser.tokens.pieces import read_pieces
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from statistics import median
 
-from ultrafuser.data.wording import plural
-from ultrafuser.errors import did_you_mean
+from ultrafuser.errors import did_you_mean, plural
 
 FAR = 10  # times: how many fewer examples than other domains, and how many passes over them, are suspicious together
 

@@ -22,9 +22,9 @@ SUFFIXES = (*LINES, ".parquet")
 def read_rows(source: str | Path) -> Iterator[tuple[str, Any]]:
     """Yield ``(where, row)`` of a file, a directory or a hub dataset; ``where`` is like ``"train.jsonl line 12"``.
 
-    A row is the undecoded bytes of one line for JSON lines, else the value itself. What is no local path is a hub dataset;
-    ``"owner/name:split"`` or ``"folder:split"`` picks a split other than ``train``. Raises `UserError` when the source cannot
-    be found or read.
+    A row is the undecoded bytes of one line for JSON lines, else the value itself. What is no local path is a hub dataset,
+    ``"owner/name"`` or ``"owner/name@revision"``; ``":split"`` after it, or after a folder, picks a split other than ``train``.
+    Raises `UserError` when the source cannot be found or read.
     """
     path = Path(source).expanduser()
     if path.is_file():
@@ -84,15 +84,15 @@ def _dataset_rows(name: str, split: str) -> Iterator[tuple[str, Any]]:
     """Rows of a hub dataset, of a directory that ``save_to_disk`` wrote, or of a directory of data files."""
     import datasets
 
-    if "@" in name and not Path(name).is_dir():
-        raise UserError(f"{name}: a dataset of the hub is taken from its main branch; leave '@' and what follows it out")
     try:
         if any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(name)
             data = loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
-        else:
+        elif Path(name).is_dir():
             with hub.bars_on_terminals_only(datasets):
                 data = datasets.load_dataset(name, split=split)
+        else:
+            data = hub.load_dataset(name, split=split)
     except Exception as error:  # the loaders raise whatever their network, cache and parser layers do
         raise UserError(f"{name}: cannot be loaded as a dataset with split '{split}' ({hub.reason(error)})") from None
     for number, row in enumerate(data, start=1):

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": ".."}
+Schema = Mapping[str, Any]  # a JSON schema
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class ChatRequest:
         step: what it is for; only for accounting.
         temperature, top_p, max_tokens: sampling; None leaves it to the model's settings.
         seed: handed to the endpoint, which may ignore it.
-        schema: JSON schema of the answer, sent as structured output to endpoints that have it. To be taken by all of them it
-            must list every property as required and allow no others.
+        schema: JSON schema of the answer, sent as structured output to endpoints that have it (see `record_schema`).
         attempt: above 0 asks the same thing anew.
     """
 
@@ -38,7 +38,7 @@ class ChatRequest:
     top_p: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
-    schema: Mapping[str, Any] | None = None
+    schema: Schema | None = None
     attempt: int = 0
 
     @cached_property
@@ -82,3 +82,12 @@ class ChatAnswer:
     def failed(self) -> bool:
         """Is this the record of an error rather than an answer?"""
         return self.finish_reason.startswith("error: ")
+
+
+def record_schema(**properties: Schema | str) -> Schema:
+    """The JSON schema of an object with exactly these properties; a word stands for a type.
+
+    All are required and no others allowed: some endpoints take no other schema.
+    """
+    typed = {name: {"type": value} if isinstance(value, str) else value for name, value in properties.items()}
+    return {"type": "object", "properties": typed, "required": list(typed), "additionalProperties": False}

@@ -18,13 +18,14 @@ from rich.console import Console
 
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate.catalogue import TaskInfo
-from ultrafuser.evaluate.choice import choose_tasks
+from ultrafuser.evaluate.choice import choose_tasks, require_judge
 from ultrafuser.evaluate.directory import TRACEBACKS_FILE, claimed, prepare
 from ultrafuser.evaluate.harness import require_harness, run_task
 from ultrafuser.evaluate.kept import KeptAnswers
 from ultrafuser.evaluate.miniworld import run_miniworld
 from ultrafuser.evaluate.models import Model, find_models, open_model, specialist_rows
 from ultrafuser.evaluate.report import write_reports
+from ultrafuser.evaluate.requirements import require_scoring
 from ultrafuser.evaluate.results import Failure, Results
 from ultrafuser.evaluate.score import TaskScore
 from ultrafuser.evaluate.settings import EvalSettings
@@ -33,7 +34,7 @@ from ultrafuser.model.digest import model_digest
 from ultrafuser.model.load import find_device, free_memory
 from ultrafuser.model.quantise import require_quantiser
 from ultrafuser.sandbox import isolation
-from ultrafuser.testsets import load_test_set
+from ultrafuser.testsets import load_test_set, loaded_once
 
 if TYPE_CHECKING:
     from ultrafuser.evaluate.lm import UltraFuserLM
@@ -61,8 +62,8 @@ def evaluate_models(models: Sequence[str | Path], tasks: Sequence[str], settings
     _require(chosen, settings)
     rows = find_models(models, settings)
     results = _start(rows, chosen, settings)
-    hopeless = _hopeless(chosen, settings)
-    with claimed(settings.out, results.question) as kept:
+    with loaded_once(), claimed(settings.out, results.question) as kept:
+        hopeless = _hopeless(chosen, settings)
         for row in rows:
             for task in chosen:
                 if task.name in hopeless:
@@ -83,9 +84,7 @@ def _require(tasks: Sequence[TaskInfo], settings: EvalSettings) -> None:
     require_quantiser(settings.load_in)
     if settings.data_dir is not None and not settings.data_dir.is_dir():
         raise UserError(f"--data-dir {settings.data_dir}: no such directory; leave it out to take the data from the hub")
-    judged = [task.name for task in tasks if task.kind == "judged"]
-    if judged and settings.judge is None:
-        raise UserError(f"{judged[0]} needs a judge: give --judge-url and --judge-model, or leave it out of --tasks")
+    require_judge(tasks, settings.judge)
 
 
 def _start(rows: Sequence[Model], tasks: Sequence[TaskInfo], settings: EvalSettings) -> Results:
@@ -100,15 +99,16 @@ def _start(rows: Sequence[Model], tasks: Sequence[TaskInfo], settings: EvalSetti
     }
     specialists = specialist_rows(rows, settings.specialists)
     prepare(settings.out, question, overwrite=settings.overwrite)
-    facts = run_facts(settings.seed) | {"sandbox": isolation()}
+    facts = run_facts(settings.seed) | {"sandbox": isolation() or "none"}
     return Results([row.name for row in rows], tasks, specialists, settings, facts, question)
 
 
 def _hopeless(tasks: Sequence[TaskInfo], settings: EvalSettings) -> Mapping[str, Failure]:
-    """The tasks that no model can do, since their data or their judge are not there."""
+    """The tasks that no model can do, since their data, their judge or what scores their answers is not there."""
     found: dict[str, Failure] = {}
     for task in tasks:
         try:
+            require_scoring(task)
             if task.test_set is not None:
                 load_test_set(task.test_set, settings.data_dir)
             if task.kind == "judged":

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ultrafuser.sandbox import Programs
 
 PREFIX = "ultrafuser_"
 
@@ -27,6 +30,7 @@ class TaskInfo:
         extraction: how an answer is read, in one sentence for the reader of the score.
         paper_column: its column in the paper's table, if the paper reports it; chain of thought there is "NAME, CoT".
         has_cot: there is a variant ``NAME_cot`` that asks for a chain of thought.
+        programs: what runs in the sandbox to judge an answer: "full" programs, "restricted" ones, or None: nothing.
         percent: the metric is a share, shown as a percentage; False for MT-Bench's grades from 1 to 10.
     """
 
@@ -38,6 +42,7 @@ class TaskInfo:
     extraction: str
     paper_column: str | None = None
     has_cot: bool = False
+    programs: Programs | None = None
     percent: bool = True
 
     @property
@@ -79,8 +84,10 @@ EXACT = "The whole answer must be right by the task's exact checker."
 def _harness() -> Iterator[TaskInfo]:
     yield TaskInfo("truthfulqa", "TruthfulQA", "harness", "truthfulqa", "judged", FIRST_WORD, "TruthfulQA", has_cot=True)
     yield TaskInfo("truthfulqa_mc2", "TruthfulQA MC2, likelihood", "harness", "truthfulqa", "mc2", LIKELIHOOD)
-    yield TaskInfo("humaneval", "HumanEval", "harness", "humaneval", "pass_at_1", PROGRAM, "HumanEval", has_cot=True)
-    yield TaskInfo("mbpp", "MBPP", "harness", "mbpp", "pass_at_1", PROGRAM, has_cot=True)
+    yield TaskInfo(
+        "humaneval", "HumanEval", "harness", "humaneval", "pass_at_1", PROGRAM, "HumanEval", has_cot=True, programs="full"
+    )
+    yield TaskInfo("mbpp", "MBPP", "harness", "mbpp", "pass_at_1", PROGRAM, has_cot=True, programs="full")
     yield TaskInfo("gsm8k", "GSM8K", "harness", "gsm8k", "acc", NUMBER, "GSM8K", has_cot=True)
     yield TaskInfo("math", "MATH", "harness", "math", "acc", MATH_ANSWER, "MATH", has_cot=True)
     for name, title in (("sat_math", "SAT-Math"), ("aqua", "AQuA")):
@@ -88,6 +95,7 @@ def _harness() -> Iterator[TaskInfo]:
         yield TaskInfo(f"{name}_likelihood", f"{title}, likelihood", "harness", name, "acc", LIKELIHOOD)
 
 
+MINIWORLD: Mapping[str, Programs | None] = {"text": None, "code": "restricted", "math": None, "mixed": "restricted"}
 IN_PAPER_WITH_COT = ("math", "sat_math", "aqua")
 
 
@@ -104,8 +112,8 @@ def _all() -> Iterator[TaskInfo]:
             yield _with_cot(task)
     yield TaskInfo("alpaca_eval", "AlpacaEval", "judged", "alpaca_eval", "win_rate", VERDICT, "AlpacaEval")
     yield TaskInfo("mt_bench", "MT-Bench", "judged", "mt_bench", "grade", VERDICT, "MT-Bench", percent=False)
-    for domain in ("text", "code", "math", "mixed"):
-        yield TaskInfo(f"miniworld_{domain}", f"miniworld {domain}", "miniworld", None, "accuracy", EXACT)
+    for domain, programs in MINIWORLD.items():
+        yield TaskInfo(f"miniworld_{domain}", f"miniworld {domain}", "miniworld", None, "accuracy", EXACT, programs=programs)
 
 
 TASKS: Mapping[str, TaskInfo] = {task.name: task for task in _all()}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ultrafuser.errors import UserError, did_you_mean
 from ultrafuser.evaluate.catalogue import TASKS, TaskInfo
 from ultrafuser.evaluate.paper import COLUMNS
+
+if TYPE_CHECKING:
+    from ultrafuser.evaluate.judged.settings import JudgeSettings
 
 GROUPS: Mapping[str, list[str]] = {
     "paper": [task.name for task in TASKS.values() if task.paper_column in COLUMNS],
@@ -30,3 +34,13 @@ def choose_tasks(names: Sequence[str], *, cot: bool = False) -> list[TaskInfo]:
     if not chosen:
         raise UserError(f"no task is given; known are {', '.join(known)}")
     return list(chosen.values())
+
+
+def require_judge(tasks: Sequence[TaskInfo], judge: JudgeSettings | None) -> None:
+    """Raise `UserError` if one of ``tasks`` needs a judge and there is none; it says how to ask for the others."""
+    judged = [task.name for task in tasks if task.kind == "judged"]
+    if judged and judge is None:
+        others = ",".join(task.name for task in tasks if task.kind != "judged")
+        who = f"{judged[0]} needs" if len(judged) == 1 else f"{' and '.join(judged)} need"
+        instead = f", or --tasks {others}" if others else ""
+        raise UserError(f"{who} a judge: give --judge-url and --judge-model{instead}")

@@ -70,7 +70,7 @@ def harness_samples(lm: UltraFuserLM, task: TaskInfo, settings: EvalSettings) ->
 def _record(sample: Sample, metric: str, room: Room) -> dict[str, Any]:
     """One item for our results: what was asked and answered, what was read out of it, and what it scored."""
     asked = [(prompt, more if isinstance(more, str) else "") for prompt, more in sample["arguments"]]
-    left_out = any(room.is_left_out(*one) for one in asked)
+    left_out = sum(room.is_left_out(*one) for one in asked)
     record = {
         "id": sample["doc"].get("id", sample["doc_id"]),
         "question": sample["doc"].get("prompt", ""),
@@ -79,7 +79,7 @@ def _record(sample: Sample, metric: str, room: Room) -> dict[str, Any]:
         "read": _plain(sample["filtered_resps"]),
         "target": sample["target"],
         "score": 0.0 if left_out else float(sample[metric]),
-        "unparsed": float(sample.get("unparsed", 0.0)),
+        "unparsed": max(0.0, float(sample.get("unparsed", 0.0)) - left_out),  # what was not asked has no answer to be read
     }
     if any(option for _, option in asked):
         record["options"] = [option for _, option in asked]

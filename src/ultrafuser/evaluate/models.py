@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ultrafuser.evaluate.kept import KeptAnswers
     from ultrafuser.evaluate.lm import UltraFuserLM
 
+logger = logging.getLogger(__name__)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -58,7 +60,7 @@ def find_models(given: Sequence[str | Path], settings: EvalSettings) -> list[Mod
     for place, model in enumerate(models):
         if any(other.name == model.name for other in models[:place]):
             raise UserError(f"two models are called '{model.name}'; give other names: NAME={model.given}")
-        _require_template(model, settings.template)
+        _check_template(model, settings.template)
     return [*_taken_out(models), *models] if settings.with_specialists else models
 
 
@@ -130,7 +132,8 @@ def _taken_out(models: Sequence[Model]) -> list[Model]:
     return [model for name, model in taken.items() if all(other.name != name for other in models)]
 
 
-def _require_template(model: Model, template: str | None) -> None:
+def _check_template(model: Model, template: str | None) -> None:
+    """Raise `UserError` if the model has no chat template and none is given; tell of one that is given in vain."""
     if template is not None:
         load_template(template)
     try:
@@ -140,3 +143,5 @@ def _require_template(model: Model, template: str | None) -> None:
         raise UserError(f"{model.given}: its tokenizer cannot be loaded ({reason})") from None
     if own is None and template is None:
         raise UserError(f"{model.given}: its tokenizer has no chat template; give --template NAME or --template FILE.jinja")
+    if own is not None and template is not None:
+        logger.warning("note: %s: asked with its own chat template; --template is for models that have none", model.name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafuser import pages
+from ultrafuser.errors import plural
 from ultrafuser.evaluate.catalogue import TaskInfo
 from ultrafuser.evaluate.directory import REPORT_FILES
 from ultrafuser.evaluate.results import Results
@@ -81,7 +82,7 @@ def unreadable(results: Results) -> Iterator[str]:
 
 
 def _unreadable(score: TaskScore) -> list[str]:
-    return [f"{score.unparsed} answer{'s' * (score.unparsed > 1)} unreadable"] if score.unparsed else []
+    return [f"{plural(score.unparsed, 'answer')} unreadable"] if score.unparsed else []
 
 
 def to_html(results: Results) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ class EvalSettings:
     cot: bool = False
     batch_size: int = 32
     max_new_tokens: int | None = None
-    specialists: tuple[str, ...] | None = None
+    specialists: Sequence[str] | None = None
     with_specialists: bool = False
     template: str | None = None
     paper: bool = False

@@ -67,7 +67,8 @@ def write_own(folder: Path, one: Specialist, template: str | None, *, end_token_
     # Merging an adapter or a mistaken tie may have changed these two; all else stays as it was written.
     changed = {"vocab_size": one.config.vocab_size, "tie_word_embeddings": one.tied}
     write_json(folder / "config.json", read_json(one.folder / "config.json") | changed)
-    write_json(folder / FUSION_FILE, {"dtype": dtype_name(one.dtype), "end_token_id": end_token_id})
+    others = {name: dtype_name(tensor.dtype) for name, tensor in one.tensors.items() if tensor.dtype != one.dtype}
+    write_json(folder / FUSION_FILE, {"dtype": dtype_name(one.dtype), "dtypes": others, "end_token_id": end_token_id})
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

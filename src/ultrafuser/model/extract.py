@@ -8,6 +8,7 @@ rows of its own end-of-turn token are then taken from the fused end token, which
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ from ultrafuser.model.tensors import (
     tensor_bytes,
 )
 
+# In which the safetensors library writes tensors; those of one dtype by name.
+ORDER = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -50,17 +54,15 @@ class _Place:
 def extract(fused_dir: str | Path, specialist: str, out: str | Path, *, overwrite: bool = False) -> Path:
     """Write the specialist called ``specialist`` of the fused model in ``fused_dir`` to ``out``; return it.
 
-    Its tensors have the names and dtype they had before, its tokenizer is its own, its chat template the one it was fused
+    Its tensors have the names and dtypes they had before, its tokenizer is its own, its chat template the one it was fused
     with. If its two tables were one but have been trained apart, both are written. Raises `UserError`.
     """
     fused_dir, out = Path(fused_dir), require_new(out, overwrite=overwrite, inputs=[fused_dir])
     config = _fused_config(fused_dir)
     own = _own_folder(fused_dir, config, specialist)
     place, fusion = _place(config, own, specialist)
-    tensors = _own_tensors(open_checkpoint(fused_dir), own, place)
+    tensors = _as_before(_own_tensors(open_checkpoint(fused_dir), own, place), fusion)
     tied = HEAD not in tensors
-    dtype = getattr(torch, fusion["dtype"])
-    tensors = {name: cast(tensor, dtype) for name, tensor in tensors.items()}
     total = sum(map(tensor_bytes, tensors.values()))
     require_space(out, total)
     with new_directory(out, overwrite=overwrite) as folder, progress_bar("extracting", total) as advance:
@@ -122,8 +124,7 @@ def _own_tensors(fused: Tensors, own: Path, place: _Place) -> Tensors:
         if tied and same_bytes(tables[EMBEDDING], tables[HEAD]):
             del tables[HEAD]
     names = expected_shapes(place.config).keys() - {EMBEDDING, HEAD}
-    own_tensors = {name: fused[fused_name(name, place.j, place.first_layer)] for name in names} | tables
-    return dict(sorted(own_tensors.items()))
+    return {name: fused[fused_name(name, place.j, place.first_layer)] for name in names} | tables
 
 
 def _own_table(fused: Tensors, name: str, dropped: AnyTensor | None, place: _Place) -> ComputedTensor:
@@ -142,3 +143,10 @@ def _own_table(fused: Tensors, name: str, dropped: AnyTensor | None, place: _Pla
         return block
 
     return ComputedTensor(table.dtype, shape, read)
+
+
+def _as_before(tensors: Tensors, fusion: Mapping[str, Any]) -> Tensors:
+    """``tensors`` in the dtypes that they were fused from, and in the order of the file that they were in."""
+    others = fusion.get("dtypes", {})  # those of another dtype than the embedding
+    typed = {name: cast(tensor, getattr(torch, others.get(name, fusion["dtype"]))) for name, tensor in tensors.items()}
+    return dict(sorted(typed.items(), key=lambda item: (ORDER.index(item[1].dtype), item[0])))

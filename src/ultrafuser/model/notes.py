@@ -22,9 +22,10 @@ def specialist_notes(specialists: Sequence[Specialist], dtype: torch.dtype) -> I
     yield from (f"{one.name}: {note}" for one in specialists for note in one.notes)
     if len({shape(one) for one in specialists}) > 1:
         yield "depths, widths or heads differ: the gate gets a projection per width; static and paged caches do not apply"
-    dtypes = {one.name: dtype_name(one.dtype) for one in specialists}
-    if len(set(dtypes.values())) > 1:
-        yield f"dtypes differ ({pairs(dtypes)}): fused in {dtype_name(dtype)}"
+    held = {one.name: {dtype_name(tensor.dtype) for tensor in one.tensors.values()} for one in specialists}
+    dtypes = {name: " and ".join(sorted(some)) for name, some in held.items()}
+    if set(dtypes.values()) != {dtype_name(dtype)}:
+        yield f"dtypes: {pairs(dtypes)}; fused in {dtype_name(dtype)}"
     lengths = {one.name: one.config.max_position_embeddings for one in specialists}
     if len(set(lengths.values())) > 1:
         yield f"contexts differ ({pairs(lengths)} tokens): the shortest counts"

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 
 from ultrafuser import hub
-from ultrafuser.errors import UserError
+from ultrafuser.errors import UserError, plural
 from ultrafuser.io import read_json
 from ultrafuser.model.adapters import is_adapter, merge_adapter, read_adapter_config
 from ultrafuser.model.configuration_ultrafuser import SUPPORTED_ARCHITECTURES, UltraFuserConfig
@@ -76,20 +76,20 @@ def names_for(given: Sequence[str | Path], names: Sequence[str] | None = None, *
     Raises `UserError` for too few or too many specialists, and for names that are not valid or not one each.
     """
     if not least <= len(given) <= 8:
-        raise UserError(f"{_count(len(given), 'specialist')} given; from two to eight can be fused")
+        raise UserError(f"{plural(len(given), 'specialist')} given; from two to eight can be fused")
     names = default_names(given) if names is None else list(names)
     _check_names(names, len(given))
     return names
 
 
 def default_names(given: Iterable[str | Path]) -> list[str]:
-    """The last part of each path or hub id."""
-    return [Path(hub.split_revision(str(one))[0]).resolve().name for one in given]
+    """The last part of each path or hub id, of that without its revision."""
+    return [Path(one if Path(one).exists() else hub.split_revision(str(one))[0]).resolve().name for one in given]
 
 
 def _check_names(names: Sequence[str], count: int) -> None:
     if len(names) != count:
-        raise UserError(f"{_count(len(names), 'name')} for {_count(count, 'specialist')}: {', '.join(names)}; give one name each")
+        raise UserError(f"{plural(len(names), 'name')} for {plural(count, 'specialist')}: {', '.join(names)}; give one name each")
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
             raise UserError(f"name {name!r} is not valid: letters, digits, '-', '_' and '.' only; give others with --names")
@@ -235,7 +235,7 @@ def _check_tensors(folder: Path, config: PreTrainedConfig, tensors: Tensors) -> 
     for what, names in (("missing", missing), ("not of this architecture", extra)):
         if names:
             is_or_are = "is" if len(names) == 1 else "are"
-            raise UserError(f"{folder}: {_count(len(names), 'tensor')} {is_or_are} {what}: {_few(sorted(names))}")
+            raise UserError(f"{folder}: {plural(len(names), 'tensor')} {is_or_are} {what}: {_few(sorted(names))}")
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS:
             raise UserError(
@@ -245,10 +245,6 @@ def _check_tensors(folder: Path, config: PreTrainedConfig, tensors: Tensors) -> 
             raise UserError(
                 f"{folder}: tensor {name} has shape {list(tensor.shape)}, its config.json promises {list(expected[name])}"
             )
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _few(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ultrafuser.errors import UserError, did_you_mean
-from ultrafuser.run.generate import Decoding, answer, encode, room_for, to_terminal
+from ultrafuser.run.generate import Decoding, encode, room_for, say
 
 COMMANDS = {"/quit": "end", "/reset": "forget what was said", "/help": "this"}
 
@@ -54,12 +54,11 @@ def _exchange(
         kept = _fit(model, tokenizer, decoding, messages)
         if len(kept) < len(messages):
             console.print(f"[dim]({len(messages) - len(kept)} earlier messages no longer fit and are forgotten)[/dim]")
-        said = answer(model, tokenizer, kept, decoding, to_terminal)
+        said = say(model, tokenizer, kept, decoding)
     except UserError as error:
         console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         return messages[:-1]
-    print()
-    return [*kept, {"role": "assistant", "content": said.strip() or "…"}]
+    return [*kept, {"role": "assistant", "content": said.text.strip() or "…"}]
 
 
 def _fit(model: Any, tokenizer: Any, decoding: Decoding, messages: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -9,10 +9,8 @@ from ultrafuser.run.recipe import run_recipe
 
 # Enough to see every step work, too little to learn: for tests and for trying the installation.
 FAST = (
-    "pretrain.base.steps=4",
-    "pretrain.specialist.steps=4",
-    "train.stages.0.steps=3",
-    "train.stages.1.steps=3",
+    *(f"pretrain.{one}.{key}" for one in ("base", "specialist") for key in ("steps=4", "warmup_steps=0")),
+    *(f"train.stages.{place}.{key}" for place in (0, 1) for key in ("steps=3", "warmup_steps=0")),
     "world.train_per_domain=200",
     "world.train_mixed=200",
     "evaluation.prompts_per_domain=8",

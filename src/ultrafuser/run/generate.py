@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import TextStreamer
 
-from ultrafuser.errors import UserError
+from ultrafuser.errors import UserError, plural
 from ultrafuser.tokens.encode import encode_prompt
 from ultrafuser.tokens.pieces import read_pieces
 
@@ -40,6 +40,20 @@ class Decoding:
         return {**given, **({"do_sample": True} if given else {})}
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a model said.
+
+    Args:
+        interrupted: Ctrl-C stopped it.
+        note: why it was cut off; empty if it was not.
+    """
+
+    text: str
+    interrupted: bool = False
+    note: str = ""
+
+
 class Telling(TextStreamer):
     """Hands every finished word to ``write`` and keeps the whole in ``text``; both without special tokens."""
 
@@ -58,12 +72,20 @@ def to_terminal(text: str) -> None:
     print(text, end="", flush=True)
 
 
-@torch.inference_mode()
-def answer(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding, write: Write | None = None) -> str:
-    """Answer ``messages``, which end with a user's; hand the words to ``write`` as they come, then return the answer.
+def say(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding) -> Answer:
+    """`answer` on the terminal: the words on stdout, with a newline at the end, and why it was cut off on stderr."""
+    said = answer(model, tokenizer, messages, decoding, to_terminal)
+    to_terminal("\n")
+    if said.note:
+        print(f"note: {said.note}", file=sys.stderr)
+    return said
 
-    By default the words go to stdout, with a newline at the end. Ctrl-C stops the answer if ``write`` is given; what there is of
-    it is returned. Raises `UserError` if the prompt does not fit the model.
+
+@torch.inference_mode()
+def answer(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding, write: Write) -> Answer:
+    """Answer ``messages``, which end with a user's; hand the words to ``write`` as they come.
+
+    Ctrl-C stops the answer; what there is of it is returned. Raises `UserError` if the prompt does not fit the model.
     """
     ids = encode(tokenizer, messages)
     room = room_for(model, decoding)
@@ -71,19 +93,18 @@ def answer(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding, w
         raise UserError(f"the prompt has {len(ids)} tokens, but this model has room for {room} and an answer; shorten it")
     if decoding.seed is not None:
         torch.manual_seed(decoding.seed)
-    teller = Telling(tokenizer, write or to_terminal)
+    teller = Telling(tokenizer, write)
     input_ids = torch.tensor([ids], device=model.device)  # (1, T)
     longest = min(decoding.max_new_tokens, positions(model) - len(ids))
     options = decoding.options() | _ends(model, tokenizer) | {"max_new_tokens": longest}
     try:
-        model.generate(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), streamer=teller, **options)
+        output = model.generate(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), streamer=teller, **options)
     except KeyboardInterrupt:
-        if write is None:
-            raise
-    finally:
-        if write is None:
-            print(file=sys.stdout)
-    return teller.text
+        return Answer(teller.text, interrupted=True)
+    made, ends = output[0, len(ids) :].tolist(), options["eos_token_id"]
+    ended = len(made) < longest or made[-1] in (ends if isinstance(ends, list) else [ends])
+    more = "give --max-new-tokens more" if longest == decoding.max_new_tokens else f"this model has {positions(model)} positions"
+    return Answer(teller.text, note="" if ended else f"cut off after {plural(longest, 'token')}; {more}")
 
 
 def encode(tokenizer: Any, messages: Messages) -> list[int]:

@@ -14,6 +14,7 @@ from ultrafuser.decontaminate import warn_if_unchecked
 from ultrafuser.errors import UserError
 from ultrafuser.miniworld.task import Task, to_record
 from ultrafuser.miniworld.world import generate
+from ultrafuser.sandbox import require_level
 from ultrafuser.schema import Data, Evaluation, Recipe, names_file
 from ultrafuser.tokens.encode import encode_conversation
 from ultrafuser.tokens.pieces import read_pieces
@@ -59,12 +60,16 @@ def at_hand(recipe: Recipe) -> bool:
 
 
 def gather(recipe: Recipe) -> Materials:
-    """Read or generate the data of ``recipe``. Raises `UserError` for mistakes in the files."""
+    """Read or generate the data of ``recipe``.
+
+    Raises `UserError` for mistakes in the files, and where the generated world's programs cannot be run.
+    """
     return _from_world(recipe) if recipe.world else _from_files(recipe.data, recipe.evaluation)
 
 
 def _from_world(recipe: Recipe) -> Materials:
     assert recipe.world is not None
+    require_level("restricted")  # judging runs programs; say now that they cannot be run here, not after the training
     domains, count = recipe.data.domains, recipe.evaluation.prompts_per_domain
     counts = dict.fromkeys(domains, recipe.world.train_per_domain) | {MIXED: recipe.world.train_mixed}
     train = [task for name, number in counts.items() for task in generate(name, number, recipe.seed, "train")]

@@ -16,7 +16,7 @@ from ultrafuser.model.merge import average_merge
 from ultrafuser.run.judge import Candidate
 from ultrafuser.run.materials import Materials
 from ultrafuser.run.pretrain import Pretrainer
-from ultrafuser.run.settings import train_settings, train_stages
+from ultrafuser.run.settings import train_settings
 from ultrafuser.run.sources import Sources, template_names
 from ultrafuser.schema import Recipe
 from ultrafuser.train.run import train
@@ -99,7 +99,7 @@ class Models:
 
     def _train(self, fused: Path) -> Iterator[Candidate]:
         """The fused model after each stage."""
-        out, stages = self.folder / "model", [stage for stage in train_stages(self.recipe) if stage.steps]
+        out, stages = self.folder / "model", [stage for stage in self.recipe.train.stages if stage.steps]
         training = partial(train, fused, self.materials.train, out, stages=stages, settings=train_settings(self.recipe))
         if not out.exists():
             self.step("training the fused model", partial(training, domains=self.materials.domains()))

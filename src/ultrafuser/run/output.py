@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafuser.errors import UserError
-from ultrafuser.io import read_json, require_new, write_json
-from ultrafuser.train.claim import require_creatable
+from ultrafuser.io import read_json, require_creatable, require_new, write_json
 
 RUN_FILE = "recipe.json"  # in every run's directory: what is being run, and on what
 INSTEAD = "choose another output=.. or give --overwrite"

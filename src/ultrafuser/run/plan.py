@@ -25,7 +25,6 @@ from ultrafuser.model.fuse import DTYPES
 from ultrafuser.model.sources import open_specialist
 from ultrafuser.run.materials import NOTHING, Materials, at_hand, by_domain, gather, token_counts
 from ultrafuser.run.scratch import geometry
-from ultrafuser.run.settings import train_stages
 from ultrafuser.run.sizes import Sizes
 from ultrafuser.run.sources import Sources, open_sources, specialist_at_hand
 from ultrafuser.schema import Recipe, Specialist
@@ -148,7 +147,7 @@ def _stages(plan: Plan) -> Table:
     for title in ("stage", "trains", "parameters", "steps", "batch", "tokens", "memory"):
         table.add_column(title, justify="left" if title in ("stage", "trains") else "right")
     tokens = plan.mean_tokens()
-    for stage in train_stages(plan.recipe):
+    for stage in plan.recipe.train.stages:
         batch = stage.per_domain * len(plan.domains())
         needs = plan.sizes.needs(stage) if plan.sizes else None
         table.add_row(

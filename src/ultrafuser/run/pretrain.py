@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from transformers import (
@@ -85,7 +85,7 @@ class Pretrainer:
             domains = list(dict.fromkeys(one.domain for one in lessons))
             limit = self.recipe.data.max_length
             dataset = encode_dataset(lessons, tokenizer, domains=domains, max_length=limit, progress=False)
-            stage = Stage(target.name, moves="all", **training.model_dump())
+            stage = Stage(target.name, moves="all", **asdict(training))
             work = self.folder / "work" / target.relative_to(self.folder)
             train_stage(model, tokenizer, dataset, stage, work, train_settings(self.recipe))
         with new_directory(target) as staging:

@@ -52,7 +52,9 @@ def template(recipe: Recipe, one: Planned) -> str:
     """The Jinja text of the chat template that a specialist from scratch learns to answer in."""
     if one.template:
         return load_template(one.template)
-    return language.chat_template(one.name) if recipe.world else load_template(BASE_TEMPLATE)
+    if not recipe.world:
+        return load_template(BASE_TEMPLATE)
+    return language.chat_template(one.name if one.name in language.TEMPLATES else "base")
 
 
 def new_tokenizer(recipe: Recipe, train: Sequence[Conversation]) -> PreTrainedTokenizerFast:

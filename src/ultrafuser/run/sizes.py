@@ -18,7 +18,7 @@ from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
 from ultrafuser.model.layout import GATE_PREFIX
 from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM
 from ultrafuser.model.sources import EMBEDDING, HEAD, expected_shapes
-from ultrafuser.run.settings import train_settings, train_stages
+from ultrafuser.run.settings import train_settings
 from ultrafuser.schema import Recipe, Training
 from ultrafuser.train.load import computes_in_bf16
 from ultrafuser.train.moves import ADAPTED_LAYERS, moving, set_in_motion
@@ -77,19 +77,19 @@ class Sizes:
     def kept(self) -> int:
         """Bytes of all models' weights at the end: fused, after each stage, and those it is compared with."""
         total, gate = self.total()
-        stages = [stage for stage in train_stages(self.recipe) if stage.steps]
+        stages = [stage for stage in self.recipe.train.stages if stage.steps]
         whole = 1 + sum(stage.moves != "gate" for stage in stages)  # a gate stage writes the gate only, all else is linked
         return (total - gate) * self.weight_bytes * whole + gate * 4 * (1 + len(stages)) + self._compared()
 
     def passing(self) -> int:
         """Bytes of the checkpoints that one training has at most; they go when it is done."""
-        counts = [self._checkpoints(stage, self.needs(stage).parameters) for stage in train_stages(self.recipe) if stage.steps]
+        counts = [self._checkpoints(stage, self.needs(stage).parameters) for stage in self.recipe.train.stages if stage.steps]
         if self.recipe.pretrain:
             trainings = (self.recipe.pretrain.base, self.recipe.pretrain.specialist)
             counts += [self._checkpoints(one, self.specialist(0)) for one in trainings]
         return max(counts, default=0)
 
-    def _checkpoints(self, training: Training | Stage, parameters: int) -> int:
+    def _checkpoints(self, training: Training, parameters: int) -> int:
         """Bytes of a training's checkpoints: those that are kept, and the next while it is written."""
         saved = math.ceil(training.steps / self.recipe.train.save_every)
         return min(saved, self.recipe.train.keep_checkpoints + 1) * parameters * CHECKPOINT_BYTES

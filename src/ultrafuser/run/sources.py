@@ -22,7 +22,7 @@ from ultrafuser.model.quantise import require_quantiser
 from ultrafuser.model.sources import Specialist, open_specialists
 from ultrafuser.run.materials import Materials, require_fitting
 from ultrafuser.run.scratch import outline
-from ultrafuser.run.settings import train_settings, train_stages
+from ultrafuser.run.settings import train_settings
 from ultrafuser.schema import Recipe
 from ultrafuser.train.stage import check_stages
 
@@ -55,7 +55,7 @@ def open_sources(recipe: Recipe, materials: Materials) -> Sources:
 
     Specialists of the hub are fetched. Raises `UserError` for anything that does not fit.
     """
-    check_stages(train_stages(recipe), train_settings(recipe))
+    check_stages(recipe.train.stages, train_settings(recipe))
     require_quantiser(recipe.train.load_in)
     if recipe.pretrain:
         specialists = outline(recipe, materials.train)

@@ -1,8 +1,8 @@
 """Run programs that a model wrote. Nothing generated ever runs in our own process.
 
 `run_program` shows what a program prints, `call_functions` what its functions return (many tiny programs, fast), `run_tests`
-whether it passes its tests. How far a program is held back depends on the machine; `isolation` says which level it offers, the
-best first:
+whether it passes its tests. How far a program is held back depends on the machine; `isolation` says which level it offers, and
+`require_level` whether that is enough. The best first:
 
 **"bubblewrap"** (installed, and works) and **"namespaces"** (the same by our own calls of unshare and mount; Linux 5.12, user
 namespaces allowed or root). A program has user, process, network, IPC and mount namespaces of its own. Stopped are: the network,
@@ -19,13 +19,16 @@ network and sockets of all kinds; signalling or tracing any process but itself; 
 name or number it guesses, how large it is and whose, and where a link leads; listing the names (not reading the files) of
 installed packages; filling the disk for about a tenth of a second.
 
-**"limits"** (none of these works; `isolation` warns once). It stops programs that are wrong, not those that are hostile. Stopped
-are endless loops, sleeps, memory hogs, endless output, large and many files, fork bombs; our environment is not handed on, the
-working directory is an empty one. Where there is a system call filter, so are the network and signals to other processes.
-Started by root it runs as a user of its own, which can neither signal nor trace nor overwrite what is ours. *Not stopped:*
-reading whatever anybody may read (and where Python is installed in a place that only root can read, whatever root can), writing
-where anybody may write. If we are an ordinary user (or a root that may not change its user), a program can read and delete all
-files that this user can, and read the memory and environment of its other processes; without a filter it can kill them, too.
+**"limits"** (none of these works). It stops programs that are wrong, not those that are hostile, so it is for the restricted
+mode (below). Other programs are refused unless the environment variable ULTRAFUSER_SANDBOX is "limits", say in a container that
+holds nothing else; then a warning is given once. (The variable names the weakest level that is enough, for programs of all
+kinds; the best that works is used.) Stopped are endless loops, sleeps, memory hogs, endless output, large and many files, fork
+bombs; our environment is not handed on, the working directory is an empty one. Where there is a system call filter, so are the
+network and signals to other processes. Started by root it runs as a user of its own, which can neither signal nor trace nor
+overwrite what is ours. *Not stopped:* reading whatever anybody may read (and where Python is installed in a place that only
+root can read, whatever root can), writing where anybody may write. If we are an ordinary user (or a root that may not change
+its user), a program can read and delete all files that this user can, and read the memory and environment of its other
+processes; without a filter it can kill them, too.
 
 **The system call filter** (x86_64 and aarch64, where the kernel has seccomp) is on at every level. It leaves a program 170 calls
 (138 on aarch64; `system_calls.py`): computing, files, waiting, signals to itself, starting programs. All the rest is as if
@@ -43,12 +46,14 @@ process by other means.) What it can do is tell from the arguments that it is be
 the program to come to its own end, which a program that searches the interpreter's frames could fake; nothing rests on it but
 what the program says of itself.
 
-The *restricted mode* (`call_functions`; ``imports`` of `run_program`) comes on top and refuses, by name, files, ``eval``,
-attributes that begin with an underscore and all imports that are not in a list. It is a fence against mistakes, not attackers.
+The *restricted mode* (`call_functions`; ``imports`` of `run_program`) comes on top. It refuses, by name, files, ``eval``, all
+imports that are not in a list, and attributes that begin with an underscore or lead into the interpreter. This stops every way
+out that we know of, if none of the listed modules is one. *Not stopped* (under "limits"): faults of the interpreter, and ways
+yet to be found.
 """
 
 from ultrafuser.sandbox.calls import FunctionCalls, call_functions
-from ultrafuser.sandbox.levels import Isolation, isolation
+from ultrafuser.sandbox.levels import Isolation, Programs, isolation, require_level
 from ultrafuser.sandbox.limits import Limits
 from ultrafuser.sandbox.programs import ProgramResult, run_program
 from ultrafuser.sandbox.tested import TestedProgram, TestVerdict, run_tests
@@ -58,10 +63,12 @@ __all__ = [
     "Isolation",
     "Limits",
     "ProgramResult",
+    "Programs",
     "TestVerdict",
     "TestedProgram",
     "call_functions",
     "isolation",
+    "require_level",
     "run_program",
     "run_tests",
 ]

@@ -34,6 +34,7 @@ def call_functions(
 
     Restricted mode always. Each job has a process of its own, forked from one of ``workers`` sandboxes (default: one per
     CPU), so one that loops, crashes or kills its interpreter costs the others nothing but time. Values are those JSON has.
+    Raises UserError where no program can be run (`levels.require_level`).
     """
     if not jobs:
         return []
@@ -41,7 +42,7 @@ def call_functions(
     workers = max(1, min(workers or os.cpu_count() or 1, len(jobs)))
     shares = [list(range(start, len(jobs), workers)) for start in range(workers)]
     results: list[list[Any] | None] = [None] * len(jobs)
-    level = levels.isolation()
+    level = levels.require_level("restricted")
     with ThreadPoolExecutor(workers) as pool:
         values = pool.map(lambda share: list(_call_share([jobs[i] for i in share], limits, imports, level)), shares)
         for share, share_values in zip(shares, values, strict=True):

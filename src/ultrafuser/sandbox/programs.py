@@ -28,11 +28,13 @@ def run_program(source: str, *, limits: Limits | None = None, imports: Sequence[
     """Run ``source`` as a program of its own, with empty standard input, in an empty directory that is deleted afterwards.
 
     ``imports=None`` gives it all of the standard library; a list (it may be empty) means the restricted mode with those modules.
+    Raises UserError where the machine's level is not enough for that (`levels.require_level`).
     """
+    level = levels.require_level("full" if imports is None else "restricted")
     limits = limits or Limits()
     job = {"role": "program", "source": source, "imports": None if imports is None else list(imports)}
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        with Sandbox(levels.isolation(), limits, job, stdout=stdout, stderr=stderr) as sandbox:
+        with Sandbox(level, limits, job, stdout=stdout, stderr=stderr) as sandbox:
             report = sandbox.report(limits.wall_seconds)
         # Where nothing isolates it, a program can kill what supervises it and would report.
         end = report or {"ended": False, "timed_out": False, "returncode": -signal.SIGKILL}

@@ -47,11 +47,11 @@ def run_tests(
     """A verdict for each program, in order; ``workers`` (default: one per CPU) run at a time.
 
     The limits are those of one program, and as much again of its tests; by default 5 seconds of CPU time and 15 in all.
-    ``progress`` shows a bar on standard error.
+    ``progress`` shows a bar on standard error. Raises UserError where the machine's level is not enough (`levels.require_level`).
     """
     if not programs:
         return []
-    level = levels.isolation()
+    level = levels.require_level("full")
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         verdicts = pool.map(lambda program: _verdict(program, limits or LIMITS, level), programs)
         console = Console(stderr=True)

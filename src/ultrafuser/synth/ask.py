@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from ultrafuser.endpoints.lenient import parse_json
-from ultrafuser.endpoints.request import ChatAnswer, ChatRequest
+from ultrafuser.endpoints.request import ChatAnswer, ChatRequest, Schema, record_schema
 from ultrafuser.synth.context import Context
 from ultrafuser.synth.plan import number
 from ultrafuser.synth.record import Turn
 
 Content = TypeVar("Content")
-Schema = dict[str, Any]
 BATCH = 10_000  # requests handed to the engine at once: enough to keep every endpoint busy, few enough for memory
 # Models forget that JSON wants backslashes doubled. "\\sqrt" is no valid escape; "\\frac" is one, but of a form feed and "rac".
 _ESCAPE = re.compile(r"""\\(["\\/bfnrt]|u[0-9a-fA-F]{4})|\\""")
@@ -104,12 +103,6 @@ def _provenance(asked: Question, answer: ChatAnswer) -> dict[str, Any]:
     origin = {"key": answer.key, "prompt": asked.prompt, "model": answer.model, "endpoint": answer.endpoint}
     sampling = {name: getattr(request, name) for name in ("temperature", "top_p", "max_tokens", "seed", "attempt")}
     return {**origin, "sampling": {name: value for name, value in sampling.items() if value is not None}}
-
-
-def record_schema(**properties: Schema | str) -> Schema:
-    """The JSON schema of an object with exactly these properties; a word stands for a type."""
-    typed = {name: {"type": value} if isinstance(value, str) else value for name, value in properties.items()}
-    return {"type": "object", "properties": typed, "required": list(typed), "additionalProperties": False}
 
 
 def list_schema(name: str, /, **properties: str) -> Schema:

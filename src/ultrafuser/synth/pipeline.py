@@ -21,7 +21,7 @@ from ultrafuser.synth.recipe import SynthRecipe
 from ultrafuser.synth.record import Item, Topic
 from ultrafuser.synth.state import State
 from ultrafuser.synth.steps import instructions, topics
-from ultrafuser.synth.steps.check import check
+from ultrafuser.synth.steps.check import check, require_sandbox
 from ultrafuser.synth.steps.complicate import complicate
 from ultrafuser.synth.steps.flow import DONE, advance
 from ultrafuser.synth.steps.responses import respond
@@ -90,8 +90,9 @@ def _begin(context: Context) -> None:
         decided = carry_out(state)
         if decided or state.position[1] != wanted:
             state.move_to(FIRST, wanted)
-    if state.position[0] != DONE:
-        _ = context.benchmarks  # so that missing test data are told before anything is asked
+    if state.position[0] != DONE:  # what is missing is told before anything is asked
+        require_sandbox(context.recipe)
+        _ = context.benchmarks
 
 
 def _can_go_on(context: Context) -> bool:

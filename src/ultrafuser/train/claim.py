@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,17 +46,6 @@ def claim(work: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
         with new_directory(work, overwrite=overwrite) as staging:
             write_json(staging / SETTINGS_FILE, facts)
     state.wait_for_everyone()
-
-
-def require_creatable(work: Path) -> None:
-    """Raise `UserError` if ``work`` could not be created. Tried, in the nearest directory there is: rights do not tell it all."""
-    try:
-        folder = work.absolute().parent
-        while not folder.exists():
-            folder = folder.parent
-        tempfile.TemporaryDirectory(prefix=f".{work.name}.", dir=folder).cleanup()
-    except OSError as error:
-        raise UserError(f"{work}: cannot be created in {folder} ({error.strerror}); choose another output") from None
 
 
 def run_facts(stages: list[Stage], dataset: ConversationDataset, settings: TrainSettings) -> dict[str, Any]:

@@ -8,7 +8,6 @@ ended. ``OUT`` appears at the very end, complete, and ``OUT.work`` goes.
 from __future__ import annotations
 
 import gc
-import glob
 import logging
 import shutil
 from collections import Counter
@@ -26,16 +25,15 @@ from ultrafuser.data.conversations import Conversation, read_conversations
 from ultrafuser.data.dataset import ConversationDataset, encode_dataset
 from ultrafuser.data.domains import doubtful_domains
 from ultrafuser.data.rows import local_path
-from ultrafuser.data.wording import plural
 from ultrafuser.decontaminate import warn_if_unchecked
-from ultrafuser.errors import UserError
-from ultrafuser.io import FULL, new_directory, read_json, require_new, write_json, write_text
+from ultrafuser.errors import UserError, plural
+from ultrafuser.io import FULL, new_directory, read_json, require_creatable, require_new, write_json, write_text
 from ultrafuser.model.card import UNTRAINED
 from ultrafuser.model.digest import model_digest
 from ultrafuser.model.quantise import require_quantiser
 from ultrafuser.model.sources import read_tokenizer
 from ultrafuser.train.checkpoint import remove_checkpoints
-from ultrafuser.train.claim import SETTINGS_FILE, claim, require_creatable, run_facts
+from ultrafuser.train.claim import SETTINGS_FILE, claim, run_facts
 from ultrafuser.train.fit import DEFAULT, stage_arguments, train_stage
 from ultrafuser.train.load import load_model, require_fused
 from ultrafuser.train.moves import moved_weights
@@ -202,9 +200,6 @@ def _run_stage(run: _Run, source: Path, tokenizer: Any, dataset: ConversationDat
 
 
 def _publish(run: _Run) -> None:
-    for folder in (run.out, *run.kept.values()):  # what a run killed right here has left behind
-        for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
-            shutil.rmtree(left)
     for result, folder in run.kept.items():
         with new_directory(folder, overwrite=True) as staging:
             link_tree(result, staging)

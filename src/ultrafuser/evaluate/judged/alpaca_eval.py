@@ -18,11 +18,11 @@ from typing import Any
 
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate.judged.check import check_judge
+from ultrafuser.evaluate.judged.extract_verdict import parse_verdict
 from ultrafuser.evaluate.judged.judge import Answer, Judge, Judgement, open_judge
 from ultrafuser.evaluate.judged.prompts import comparison, template
 from ultrafuser.evaluate.judged.questions import load_questions
 from ultrafuser.evaluate.judged.settings import JudgeSettings
-from ultrafuser.evaluate.judged.verdicts import parse_verdict
 from ultrafuser.evaluate.score import TaskScore, mean_and_error, prompts_hash
 
 TASK = "alpaca_eval"

@@ -20,11 +20,11 @@ from typing import Any
 
 from ultrafuser.endpoints.request import Message
 from ultrafuser.evaluate.judged.check import check_judge
+from ultrafuser.evaluate.judged.extract_verdict import LOWEST, parse_rating
 from ultrafuser.evaluate.judged.judge import Answer, Judge, Judgement, open_judge
 from ultrafuser.evaluate.judged.prompts import JudgePrompt, grading, template
 from ultrafuser.evaluate.judged.questions import load_official_prompts, load_questions
 from ultrafuser.evaluate.judged.settings import JudgeSettings
-from ultrafuser.evaluate.judged.verdicts import LOWEST, parse_rating
 from ultrafuser.evaluate.score import TaskScore, prompts_hash
 from ultrafuser.intervals import ratio_error
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from ultrafuser.endpoints.request import Message
+from ultrafuser.endpoints.request import Message, Schema, record_schema
 from ultrafuser.errors import UserError
 
 OFFICIAL_GRADING = ("single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn")
@@ -23,7 +23,7 @@ class JudgePrompt(NamedTuple):
     """The messages for the judge, and the JSON schema of its answer (None: free text)."""
 
     messages: tuple[Message, ...]
-    schema: Mapping[str, Any] | None
+    schema: Schema | None
 
 
 def template(name: str) -> str:
@@ -34,7 +34,7 @@ def template(name: str) -> str:
 def comparison(instruction: str, first: str, second: str) -> JudgePrompt:
     """Ask which of two answers to ``instruction`` is better; ``first`` stands as A, ``second`` as B."""
     text = _render("compare", instruction=instruction, first=first, second=second)
-    return JudgePrompt(({"role": "user", "content": text},), _schema("verdict", {"type": "string", "enum": ["A", "B", "tie"]}))
+    return _asking(text, verdict={"type": "string", "enum": ["A", "B", "tie"]})
 
 
 def grading(
@@ -48,7 +48,7 @@ def grading(
     if official:
         return _official(turns, answers, references, official)
     text = _render("grade", turns=turns, answers=answers, references=references)
-    return JudgePrompt(({"role": "user", "content": text},), _schema("rating", {"type": "integer", "enum": list(range(1, 11))}))
+    return _asking(text, rating={"type": "integer", "enum": list(range(1, 11))})
 
 
 def official_prompts(records: Sequence[Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
@@ -73,6 +73,11 @@ def _official(
     return JudgePrompt(({"role": "system", "content": chosen["system_prompt"]}, {"role": "user", "content": user}), None)
 
 
+def _asking(text: str, **decision: Schema) -> JudgePrompt:
+    """One of our own prompts: the judge gives its reason first, then its ``decision``."""
+    return JudgePrompt(({"role": "user", "content": text},), record_schema(reason="string", **decision))
+
+
 def _render(name: str, **fields: Any) -> str:
     return _compiled(name).render(**fields).strip()
 
@@ -80,12 +85,3 @@ def _render(name: str, **fields: Any) -> str:
 @cache
 def _compiled(name: str) -> Template:
     return Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(template(name))
-
-
-def _schema(name: str, kind: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {"reason": {"type": "string"}, name: kind},
-        "required": ["reason", name],
-        "additionalProperties": False,
-    }

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import datasets
 
-from ultrafuser.errors import UserError
+from ultrafuser.evaluate.catalogue import TASKS
+from ultrafuser.evaluate.requirements import require_scoring
 from ultrafuser.testsets import load_test_set
 
 
 def load(test_set: str, data_dir: str | None = None, **_: Any) -> dict[str, datasets.Dataset]:
     """The data of ``test_set`` (`testsets.TEST_SETS`) as the split "test".
 
-    The harness passes a task's ``dataset_kwargs`` and all of its metadata: ``data_dir`` is ours, the rest is ignored.
+    The harness passes a task's ``dataset_kwargs`` and all of its metadata: ``data_dir`` is ours, the rest is ignored. Raises
+    `UserError` when the data are not there, or answers could not be scored.
     """
-    # Said before anything is generated, not after.
-    if test_set == "math" and importlib.util.find_spec("math_verify") is None:
-        raise UserError("MATH answers are compared by math-verify: pip install 'ultrafuser[eval]'")
+    for task in TASKS.values():
+        if task.test_set == test_set:
+            require_scoring(task)
     return {"test": datasets.Dataset.from_list(load_test_set(test_set, data_dir))}

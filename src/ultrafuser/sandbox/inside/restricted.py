@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import builtins
 import types
+from collections.abc import Iterator
 from typing import Any
 
 # Frames, code objects and tracebacks lead from a generator or an exception to everything in the process.
 INNER_PREFIXES = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_")
+# A format looks up attributes by a text that is made later; what it finds on its way is in the error where it then fails.
+INNER_NAMES = ("format", "format_map", "obj")
 BUILTINS = """
     ArithmeticError AssertionError AttributeError BaseException Ellipsis EOFError Exception False FloatingPointError
     GeneratorExit IndexError KeyError KeyboardInterrupt LookupError MemoryError NameError None NotImplemented
@@ -24,23 +27,32 @@ def parse(source: str, file: str) -> ast.Module:
     """The program; NameError where it names an attribute or global by which it could leave the restricted mode."""
     tree = ast.parse(source, file)
     for node in ast.walk(tree):
-        for attribute in named_attributes(node):
-            if attribute.startswith(INNER_PREFIXES) and attribute not in ("__name__", "__init__"):
-                raise NameError(f"'{attribute}' is not allowed here")
+        for name in telling_names(node):
+            inner = name.startswith(INNER_PREFIXES) and name not in ("__name__", "__init__")
+            if inner or name in INNER_NAMES:
+                raise NameError(f"'{name}' is not allowed here")
     return tree
 
 
-def named_attributes(node: ast.AST) -> list[str]:
+def telling_names(node: ast.AST) -> list[str]:
     """The names by which a node reaches into an object or a module, and those of globals that begin with two underscores."""
     if isinstance(node, ast.Attribute):
         return [node.attr]
-    if isinstance(node, ast.MatchClass):
-        return node.kwd_attrs
+    if isinstance(node, ast.MatchClass):  # by position are the attributes that the class names, which may be any
+        return node.kwd_attrs + ["__match_args__"] * bool(node.patterns)
     if isinstance(node, ast.ImportFrom):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.Name) and node.id.startswith("__"):
         return [node.id]
-    return []
+    if isinstance(node, ast.Constant):
+        return []
+    # Definitions, patterns and ``as`` bind names, too. With builtins of its own, a program's imports find all modules.
+    return [name for name in identifiers(node) if name == "__builtins__"]
+
+
+def identifiers(node: ast.AST) -> Iterator[str]:
+    for field in vars(node).values():
+        yield from (text for text in (field if isinstance(field, list) else [field]) if isinstance(text, str))
 
 
 def global_names(imports: list[str]) -> dict[str, Any]:
@@ -53,15 +65,13 @@ def restricted_builtins(imports: list[str]) -> dict[str, Any]:
     def import_allowed(name: str, *_: Any) -> types.SimpleNamespace:
         if name not in allowed:
             raise ImportError(f"import of '{name}' is not allowed here")
-        return allowed[name]
+        return types.SimpleNamespace(**allowed[name])  # a new one, since it can be changed
 
     return {name: getattr(builtins, name) for name in BUILTINS} | {"__import__": import_allowed}
 
 
-def public_part(name: str) -> types.SimpleNamespace:
-    """A module without its private names and without the modules that it imported itself (``statistics.sys``)."""
+def public_part(name: str) -> dict[str, Any]:
+    """What is in a module, without its private names and without the modules that it imported itself (``statistics.sys``)."""
     module = __import__(name, fromlist=["*"])
     names = [key for key in dir(module) if not key.startswith("_")]
-    return types.SimpleNamespace(
-        **{key: value for key in names if not isinstance(value := getattr(module, key), types.ModuleType)}
-    )
+    return {key: value for key in names if not isinstance(value := getattr(module, key), types.ModuleType)}

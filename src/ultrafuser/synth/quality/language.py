@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from functools import lru_cache
 
-from ultrafuser.synth.quality.words import any_of
+from ultrafuser.synth.quality.words import any_words
 
 SHARE = 0.05  # of the letters: more of them in a script that the instruction does not have is a mix
 LETTERS = 15  # fewer do not count: a name, a term
@@ -34,14 +34,12 @@ NEUTRAL = {
     ),
     *("FEMININE", "MICRO", "FULLWIDTH", "HALFWIDTH", "ALEF", "PLANCK", "KELVIN", "ANGSTROM", "OHM", "EULER", "INFORMATION"),
 }
-ABOUT_LANGUAGE = any_of(
+ABOUT_LANGUAGE = any_words(
     r"translat\w*|languages?|alphabet|transliterat\w*|romaji|pinyin|kanji|hanzi|hangul|hiragana|katakana|cyrillic|unicode|utf-?8",
     r"multilingual|bilingual|locali[sz]\w*|i18n|etymolog\w*|pronunciation|vocabulary|phrases?|idioms?|greetings?",
     r"english|spanish|french|german|italian|portuguese|dutch|russian|ukrainian|polish|greek|turkish|arabic|hebrew|persian|farsi",
     r"hindi|urdu|sanskrit|bengali|tamil|telugu|thai|vietnamese|indonesian|chinese|mandarin|cantonese|japanese|korean|latin|swedish",
     r"norwegian|danish|finnish|czech|hungarian|romanian|swahili|italy|spain|mexico|france|germany|china|japan|korea|russia|india|brazil",
-    before=r"\b",
-    after=r"\b",
 )
 WORDS = 40  # an answer of fewer is not clear
 FUNCTION_WORDS = {

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from ultrafuser.synth.quality.markdown import read_markdown
-from ultrafuser.synth.quality.words import any_of, plain, shown
+from ultrafuser.synth.quality.words import any_of, any_words, plain, shown
 
 LONG = 600  # characters: an instruction so long has its material with it
 
@@ -20,15 +20,13 @@ BARE_PLACEHOLDER = any_of(
     before=r"(?:^|(?<=[\s(,#]))\[",
     after=r"\](?!\()",
 )
-FORM = any_of(  # texts that are meant to be filled in
+FORM = any_words(  # texts that are meant to be filled in
     r"templates?|placeholders?|letter|e-?mails?|form|fill in|blanks?|memo|message|note|card|postcard|resume|cv|invoice|contract",
     r"press release|speech|script|invitation|introduce|introduction|advertisement|boilerplate",
-    before=r"\b", after=r"\b",
-)  # fmt: skip
-CODE = any_of(
+)
+CODE = any_words(
     r"code|function|method|program|python|java|javascript|ruby|html|css|sql|php|c\+\+|command|string|format|api|array|regex|outputs?",
-    before=r"\b", after=r"\b",
-)  # fmt: skip
+)
 
 SIGHT = "(?:image|picture|photo(?:graph)?|screenshot|diagram|figure|chart|graph|audio|recording|video|map|illustration|drawing)"
 CODE_TEXT = "(?:code|snippet|function|program|script|class|method|query)"
@@ -36,15 +34,14 @@ PROSE_TEXT = (
     "(?:passage|article|text|paragraph|excerpt|table|data(?:set)?|document|file|poem|sentences?|e-?mail|list|story|essay|quote|"
     "conversation|dialogue|statements?)"
 )
-ATTACHED = any_of(
+ATTACHED = any_words(
     rf"attached (?:{SIGHT}|{PROSE_TEXT}|{CODE_TEXT}|spreadsheet|pdf)",
     rf"(?:{SIGHT}|{PROSE_TEXT}|spreadsheet|pdf) (?:that (?:is|was) |i(?:'ve| have) )?(?:attached|uploaded)",
     r"(?:see|in|from|look at) the attachment",
     rf"(?:in|on|from|describe|look at|see|analy[sz]e|identify|study) (?:the|this) {SIGHT} (?:below|above|provided|given|shown)",
     rf"(?:the|this) (?:following|above) {SIGHT}",
     r"(?:as )?shown in (?:figure|fig\.|the figure|the diagram|the image)",
-    before=r"\b", after=r"\b",
-)  # fmt: skip
+)
 LINK = any_of(
     r"(?:summari[sz]e|read|visit|watch|check out|review|according to|based on|go to)\b[^.?!]{0,60}?(?:https?://|www\.)\S+",
     r"(?:at|in|from|open|visit|follow|click) (?:this|the following|the provided) (?:link|url|web ?page|website)\b(?!.{0,20}https?://)",
@@ -53,13 +50,12 @@ LINK = any_of(
 UNSEEN = (
     r"(?:the|this) (?:following|above|provided|below|aforementioned) {0}|the {0} (?:above|below|provided|given below|given above)"
 )
-UNSEEN_PROSE = any_of(
+UNSEEN_PROSE = any_words(
     UNSEEN.format(PROSE_TEXT),
     r"the given (?:passage|article|paragraph|excerpt|essay|poem)",
     r"(?:from|in) (?:the )?(?:previous|last|earlier) (?:exercise|conversation|chapter|section|lesson)",
-    before=r"\b", after=r"\b",
-)  # fmt: skip
-UNSEEN_CODE = any_of(UNSEEN.format(CODE_TEXT), r"(?:the|this) given (?:code|snippet|script)", before=r"\b", after=r"\b")
+)
+UNSEEN_CODE = any_words(UNSEEN.format(CODE_TEXT), r"(?:the|this) given (?:code|snippet|script)")
 
 
 def find_placeholder(text: str, *, instruction: str = "") -> str | None:

@@ -25,7 +25,8 @@ OUTSIDE = re.compile(
 def program_problems(texts: Sequence[str], *, limits: Limits | None = None, workers: int = 2) -> list[str | None]:
     """For every answer: why its Python does not run, or None; also None if there is no Python or it cannot be judged.
 
-    ``workers`` programs run at once, within ``limits`` each (default: 5 seconds, 512 MB).
+    ``workers`` programs run at once, within ``limits`` each (default: 5 seconds, 512 MB). Raises UserError where they
+    may not be run (`sandbox.require_level`).
     """
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda text: program_problem(text, limits=limits), texts))

@@ -6,7 +6,7 @@ without thinking of you"), it counts only if hardly anything else is said.
 
 from __future__ import annotations
 
-from ultrafuser.synth.quality.words import any_of, plain, shown
+from ultrafuser.synth.quality.words import any_of, any_words, plain, shown
 
 START = 400  # characters in which a refusal must stand
 CURT = 80  # words: an answer that refuses has little else to say
@@ -57,9 +57,7 @@ AI_SELF = any_of(
     r"i (?:do not|don't) have (?:personal (?:feelings|opinions|experiences|beliefs|emotions|preferences)|real-time data)",
     before=r"\b",
 )
-ABOUT_AI = any_of(
-    r"ai|a\.i\.|artificial|language models?|llms?|chat ?bots?|gpt\S*|robots?|android|assistant", before=r"\b", after=r"\b"
-)
+ABOUT_AI = any_words(r"ai|a\.i\.|artificial|language models?|llms?|chat ?bots?|gpt\S*|robots?|android|assistant")
 
 
 def find_refusal(text: str) -> str | None:

@@ -64,7 +64,7 @@ GENERAL = tuple(name for name in NAMES if name not in ("code_parses", "final_ans
 
 
 def _known(names: tuple[str, ...]) -> tuple[str, ...]:
-    unknown = [f"rule '{name}' is not known{did_you_mean(name, NAMES)}" for name in names if name not in NAMES]
+    unknown = [f"rule {name!r} is not known{did_you_mean(name, NAMES)}" for name in names if name not in NAMES]
     if unknown:
         raise ValueError(f"{', '.join(unknown)} (known: {', '.join(NAMES)})")
     return names

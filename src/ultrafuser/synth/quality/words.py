@@ -18,6 +18,11 @@ def any_of(*patterns: str, before: str = "", after: str = "") -> re.Pattern[str]
     return re.compile(f"{before}(?:{'|'.join(patterns)}){after}", re.IGNORECASE)
 
 
+def any_words(*patterns: str) -> re.Pattern[str]:
+    """As `any_of`, for what stands as words of their own."""
+    return any_of(*patterns, before=r"\b", after=r"\b")
+
+
 def shown(match: re.Match[str] | None) -> str | None:
     """The words found, shortened."""
     return None if match is None else match[0].strip()[:LONGEST]

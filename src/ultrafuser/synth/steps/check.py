@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 
+from ultrafuser.sandbox import require_level
 from ultrafuser.synth.ask import ask, conversation
 from ultrafuser.synth.context import Context
 from ultrafuser.synth.quality.agreement import agreement_problem
 from ultrafuser.synth.quality.programs import program_problems
-from ultrafuser.synth.recipe import Check
+from ultrafuser.synth.recipe import Check, SynthRecipe
 from ultrafuser.synth.record import Item
 from ultrafuser.synth.steps.responses import as_it_is
+
+
+def require_sandbox(recipe: SynthRecipe) -> None:
+    """Raise `UserError` if the recipe has programs run, and none may be run here."""
+    if any(domain.check is not None and domain.check.by == "programs" for domain in recipe.domains.values()):
+        require_level("full")
 
 
 def check(context: Context, items: list[Item]) -> None:

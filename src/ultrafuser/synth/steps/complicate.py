@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from ultrafuser.synth.ask import ask, question, read_text, record_schema
+from ultrafuser.endpoints.request import record_schema
+from ultrafuser.synth.ask import ask, question, read_text
 from ultrafuser.synth.context import Context
 from ultrafuser.synth.record import Item
 

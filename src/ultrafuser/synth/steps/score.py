@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ultrafuser.endpoints.request import ChatAnswer
-from ultrafuser.synth.ask import ask, question, read_object, record_schema
+from ultrafuser.endpoints.request import ChatAnswer, record_schema
+from ultrafuser.synth.ask import ask, question, read_object
 from ultrafuser.synth.context import Context
 from ultrafuser.synth.quality.scoring import read_score, score_problem
 from ultrafuser.synth.record import Item

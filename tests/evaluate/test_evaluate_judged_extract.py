@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ultrafuser.errors import UserError
+from ultrafuser.evaluate.judged.extract_verdict import parse_rating, parse_verdict
 from ultrafuser.evaluate.judged.settings import JudgeSettings, parse_prices
-from ultrafuser.evaluate.judged.verdicts import parse_rating, parse_verdict
 
 
 @pytest.mark.parametrize(
