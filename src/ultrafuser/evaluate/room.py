@@ -76,7 +76,8 @@ class Room:
             )
         if self.unwritable:
             notes.append(
-                f"{len(self.unwritable)} of {self.asked} options have no token in the model's vocabulary and count as wrong"
+                f"{len(self.unwritable)} of {self.asked} options add no token to the prompt (their words are unknown, or join "
+                "its last one) and count as wrong"
             )
         if self.shortened:
             shortened = f"{len(self.shortened)} of {self.asked} answers"
