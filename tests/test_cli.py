@@ -106,6 +106,9 @@ def test_script(tmp_path: Path) -> None:
         ("decontaminate d.jsonl --out o --against gsm8k,", "--against 'gsm8k,': a value is empty"),
         ("train ./nowhere --data d.jsonl --out o --steps 1,2,3", "--steps has 3 values for 2 stages (gate, all)"),
         ("train ./nowhere --data d.jsonl --out o --schedule cosin", "stage 'gate': schedule='cosin': must be 'cosine', "),
+        ("train ./nowhere --data d.jsonl --out o --seed 2147483648", "Invalid value for '--seed'"),
+        ("generate ./nowhere hi --seed 2147483648", "Invalid value for '--seed'"),
+        ("run miniworld seed=2147483648", "miniworld: seed=2147483648: must be at most 2147483647"),
         ("run miniwrold", "miniwrold: no such recipe; did you mean 'miniworld'?"),
         ("run miniworld seed", "miniworld: override 'seed' is not of the form key.sub=value"),
         ("generate ./nowhere hi", "./nowhere: no such directory"),
@@ -261,6 +264,26 @@ def test_generate(model: Path) -> None:
     assert result.stdout == greedy(model, ask("12 and 30?"), 12) + "\n"
 
 
+@pytest.mark.parametrize("template", ["inst", "{{ messages[0]['content'] }}", None], ids=["pieces", "no pieces", "no template"])
+def test_a_prompt_that_is_not_unicode(template: str | None, tmp_path: Path) -> None:
+    """Catches a traceback for bytes of another encoding, however a tokenizer encodes, and a chat that ends with them."""
+    path = tiny_specialist(tmp_path / "model", template=template or "inst")
+    if template is None:
+        (path / "chat_template.jinja").unlink()
+    assert mistake("generate", str(path), "caf\udce9") == "the user's message is not valid Unicode (surrogates not allowed at 3)"
+    loaded, tokenizer = load(path)
+    with pytest.raises(UserError, match="not valid Unicode"):
+        answer(loaded, tokenizer, ask("caf\udce9"), Decoding(1), lambda text: None)
+
+
+def test_a_page_replaces_nothing_of_the_model(model: Path) -> None:
+    """Catches `inspect --overwrite` that writes its page over a file of the model it reads."""
+    config = model / "config.json"
+    before = config.read_bytes()
+    told = mistake("inspect", str(model), "12", "--html", str(config), "--overwrite")
+    assert told.startswith(f"{config}: is or holds {config}, which is read from") and config.read_bytes() == before
+
+
 def test_sampling_is_repeatable(model: Path) -> None:
     """Catches a seed, temperature or top_p that does nothing."""
     loaded, tokenizer = load(model)
@@ -365,12 +388,12 @@ def test_pickled_weights_are_not_loaded(tmp_path: Path) -> None:
     assert "its weights are pickled (pytorch_model.bin), which can run code when loaded" in mistake("generate", str(folder), "hi")
 
 
-def test_page_of_inspect_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_of_inspect_is_looked_at_first(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a page that is overwritten unasked, or a place found impossible only after the answer is made."""
     monkeypatch.setattr("ultrafuser.model.load.load", lambda *args, **options: (None, None))
     monkeypatch.setattr("ultrafuser.analyse.inspect.inspect_prompt", lambda *args, html, **options: html.write_text("new"))
     page = tmp_path / "none" / "page.html"
-    assert ultrafuser("inspect", "m", "hi", "--html", str(page)).exit_code == 0 and page.read_text() == "new"
+    assert ultrafuser("inspect", str(model), "hi", "--html", str(page)).exit_code == 0 and page.read_text() == "new"
     monkeypatch.setattr("ultrafuser.model.load.load", None)
     assert mistake("inspect", "m", "hi", "--html", str(page)).endswith("give --overwrite")
     assert mistake("inspect", "m", "hi", "--html", str(tmp_path), "--overwrite").startswith(f"{tmp_path}: is ")

@@ -122,6 +122,7 @@ evaluation: {max_new_tokens: '???'}
         ("data.domains=[text, text]", "data.domains: text, text: one stands there twice"),
         ("world.train_per_domain=3", "world: "),
         ("train.stages=[]", "train.stages=[]: must have at least 1"),
+        ("train.stages=[{name: a, moves: gate, per_domain: 1}]", "train.stages.0.steps: is missing"),
         ("train.stages.0.learning_rate=.nan", "train.stages.0.learning_rate=nan: must be"),
         ("train.stages.1.warmup_steps=5001", "train.stages.1.warmup_steps: 5001 is more than steps=5000; lower it"),
         ("train=5", "train=5: must be keys with their values"),

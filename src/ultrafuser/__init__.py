@@ -1,6 +1,7 @@
 """UltraFuser: fuse specialised language models into one that is as good as the best of them at everything.
 
-``import ultrafuser`` registers the fused model with transformers' Auto classes. The functions below are loaded when used.
+``import ultrafuser`` registers the fused model with transformers' Auto classes. The functions below are loaded when used. What
+trains is in the package `ultrafuser.train`: no function here may have the name of a package, which would hide it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ _LAZY = {
     "check": "ultrafuser.model.check",
     "extract": "ultrafuser.model.extract",
     "average_merge": "ultrafuser.model.merge",
-    "train": "ultrafuser.train.run",
-    "Stage": "ultrafuser.train.stage",
     "UltraFuserConfig": "ultrafuser.model.configuration_ultrafuser",
     "UltraFuserForCausalLM": "ultrafuser.model.modeling_ultrafuser",
     "UserError": "ultrafuser.errors",

@@ -75,8 +75,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _apply(raw: dict[str, Any], override: str) -> str | None:
     """Set one ``key.sub=value`` in ``raw``; return the mistake if it cannot be done."""
-    dotted, equals, text = override.partition("=")
-    *sections, last = dotted.split(".")
+    place, equals, text = override.partition("=")
+    *sections, last = place.split(".")
     if not equals or not all([*sections, last]):
         return f"override '{override}' is not of the form key.sub=value"
     node: Any = raw

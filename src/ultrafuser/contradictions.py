@@ -7,11 +7,9 @@ from importlib import resources
 from pathlib import Path
 
 from ultrafuser.errors import did_you_mean
-from ultrafuser.schema import Pretrain, Recipe, Specialist, Training, names_file
+from ultrafuser.schema import BASE, MEAN, MIXED, Pretrain, Recipe, Specialist, Training, names_file
 
 TEMPLATES = resources.files("ultrafuser") / "tokens" / "templates"
-BASE = "base"  # the common base's row in the table of scores; other rows that are no specialist's have a space in their names
-MEAN, MIXED = "mean", "mixed"  # its columns of the mean over the domains, and of the world's tasks of two domains
 
 
 def contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -48,18 +48,28 @@ def load_dataset(given: str, name: str | None = None, *, split: str) -> Any:
     Where the hub does not answer, `datasets` gives what it loaded last, whichever revision that was; another is refused here.
     """
     import datasets
-    from huggingface_hub import snapshot_download, utils
+    from huggingface_hub import utils
 
     repository, revision = split_revision(given)
     if given.endswith("@"):
         raise ValueError("no revision stands after '@'")
     with bars_on_terminals_only(datasets, utils):
         rows = datasets.load_dataset(repository, name, split=split, revision=revision)
-    # Fetches nothing, only looks up in the cache which commit the revision is.
-    commit = Path(snapshot_download(repository, repo_type="dataset", revision=revision, local_files_only=True)).name
+    commit = _commit(repository, revision)
     if not all(commit in file["filename"] for file in rows.cache_files):
         raise FileNotFoundError("the cache gives another revision of it, and the hub cannot be reached")
     return rows
+
+
+def _commit(repository: str, revision: str | None) -> str:
+    """Which commit a revision of a dataset is. Asks the hub only where the client's cache has been emptied."""
+    from huggingface_hub import HfApi, errors, snapshot_download
+
+    try:  # of the files that lie there none need be whole, so that nothing is fetched
+        folder = snapshot_download(repository, repo_type="dataset", revision=revision, local_files_only=True, allow_patterns=[])
+    except errors.LocalEntryNotFoundError:
+        return str(HfApi().dataset_info(repository, revision=revision).sha)
+    return Path(folder).name
 
 
 def reason(error: BaseException) -> str:

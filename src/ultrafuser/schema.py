@@ -11,7 +11,7 @@ are the files of ``data.train`` and ``data.heldout``: they start at ``data.direc
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,18 +19,25 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ultrafuser.refused import told_plainly
+from ultrafuser.seeds import LARGEST_SEED
 
 CLOSED = ConfigDict(extra="forbid")  # no keys but those declared
-DATA_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+LINES_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+DATA_SUFFIXES = (*LINES_SUFFIXES, ".parquet")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Vocabulary = Annotated[int, Field(ge=260)]  # all bytes and the special tokens
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Moves = Literal["gate", "lora", "all"]
+LoadIn = Literal["8bit", "4bit"]
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_restarts", "polynomial", "inverse_sqrt"]
+# Names in a run's table of scores that no specialist or domain may have: the row of the common base (others that are no
+# specialist's have a space in them), the column of the mean over the domains, and that of the world's tasks of two domains.
+BASE, MEAN, MIXED = "base", "mean", "mixed"
 
 
 class Section(BaseModel):
@@ -135,6 +142,7 @@ class Stage(Training):
 
     name: Name
     moves: Moves
+    _: KW_ONLY
     lora_rank: Positive = 16
     lora_alpha: Positive = 32
 
@@ -159,7 +167,7 @@ class TrainOptions:
         report_to: trackers known to transformers, such as ``("wandb",)`` or ``("tensorboard",)``.
     """
 
-    load_in: Literal["8bit", "4bit"] | None = None
+    load_in: LoadIn | None = None
     micro_batch_size: Positive = 8
     mixed_precision: Literal["auto", "bf16", "no"] = "auto"
     gradient_checkpointing: bool = False
@@ -183,7 +191,7 @@ class TrainSettings(TrainOptions):
         overwrite: replace an existing output, and an unfinished run made with other settings.
     """
 
-    seed: int = 0
+    seed: Seed = 0
     max_length: Positive = 2048
     keep_stages: bool = False
     progress: bool = True
@@ -238,7 +246,7 @@ class Recipe(WholeRecipe):
     name: Name
     description: str = ""
     output: str
-    seed: Count = 0
+    seed: Seed = 0
     specialists: Annotated[tuple[Specialist, ...], Field(min_length=2, max_length=8)]
     fuse: Fuse = Fuse()
     world: World | None = None

@@ -193,3 +193,11 @@ def test_model_without_template(trio, tmp_path):
     with pytest.raises(UserError, match="no chat template"):
         lm.answer([messages("Sum?")], 4)
     assert UltraFuserLM(model, tokenizer=tokenizer, template="alpaca").apply_chat_template(messages("Sum?")).count("###") == 2
+
+
+def test_no_model_is_one_line(tmp_path):
+    """Through the harness's own command line a model that is not there, or not named, must not end in a traceback."""
+    with pytest.raises(UserError, match="give the model: pretrained=DIR"):
+        UltraFuserLM()
+    with pytest.raises(UserError, match=r"none/model: cannot be loaded \("):
+        UltraFuserLM(str(tmp_path / "none" / "model"))

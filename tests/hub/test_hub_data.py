@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 from benchmark_repositories import repositories
 from hub_world import conversations, files_of, json_lines, mistake, said, ultrafuser, weights_of
@@ -58,6 +60,20 @@ def test_revisions(hub: FakeHub, offline, tmp_path: Path) -> None:
     hub.push("openai/gsm8k", repositories()["openai/gsm8k"], kind="dataset")
     done = ultrafuser("decontaminate", "org/chats@v1:test", "--against", "gsm8k", "--out", out)
     assert done.exit_code == 0 and json.loads(out.read_text(encoding="utf-8"))["messages"] == first, done.output
+
+
+@pytest.mark.parametrize("held", ["nothing any more", "one file that was fetched by hand"])
+def test_whatever_the_clients_cache_holds(held: str, hub: FakeHub) -> None:
+    """Catches a hub that is said not to be reached since the client's cache was emptied or holds a part of the repository."""
+    row = {"domain": "text", "messages": [said("user", "Hm?"), said("assistant", "Yes.")]}
+    hub.push("org/chats", {"train.jsonl": json_lines([row]), "notes.txt": b"for readers"}, kind="dataset")
+    if held == "nothing any more":
+        read_conversations("org/chats")
+        shutil.rmtree(huggingface_hub.constants.HF_HUB_CACHE)
+    else:
+        huggingface_hub.snapshot_download("org/chats", repo_type="dataset", allow_patterns=["train.jsonl"])
+    (one,) = read_conversations("org/chats")
+    assert one.messages == row["messages"]
 
 
 def test_bad_training_data_are_one_line(hub: FakeHub, fused: Path, tmp_path: Path, no_waiting: list[float]) -> None:

@@ -108,8 +108,8 @@ def test_bad_input(root: Path, tmp_path: Path) -> None:
         extract(root / "text", "code", tmp_path / "out")
     with pytest.raises(UserError, match="no such directory"):
         extract(root / "none", "code", tmp_path / "out")
-    for out in (root / "fused", root):
-        with pytest.raises(UserError, match=r"is or holds .*fused, which is read from"):
+    for out in (root / "fused", root, root / "fused" / "specialists", root / "fused" / "config.json"):
+        with pytest.raises(UserError, match=r"is or holds .*fused\S*, which is read from"):
             extract(root / "fused", "code", out, overwrite=True)
     AutoModelForCausalLM.from_pretrained(root / "fused").save_pretrained(tmp_path / "bare")
     with pytest.raises(UserError, match="copy the folder 'specialists'"):

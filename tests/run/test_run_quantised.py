@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModel, AutoModelForCausalLM, BitsAndBytesConfig
 from typer.testing import CliRunner
 
 from tiny import tiny_specialist
@@ -14,6 +17,7 @@ from ultrafuser.config import load_recipe
 from ultrafuser.data.conversations import read_conversations
 from ultrafuser.evaluate.heldout import heldout_loss
 from ultrafuser.model.load import load
+from ultrafuser.model.quantise import quantised
 from ultrafuser.run.recipe import run_recipe
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
@@ -63,12 +67,46 @@ def test_only_the_specialists_linear_layers_are_quantised(place: Path, load_in: 
     assert sorted(kinds) == ["lm_head", "model.gate.linear_in", "model.gate.linear_out"] and set(kinds.values()) == {"Linear"}
 
 
-def test_a_quantised_model_answers(place: Path) -> None:
-    """Catches a model that is moved after loading, which bitsandbytes refuses, and an option that is not handed on."""
-    ask = ["generate", str(place / "out/model"), "text 1?", "--max-new-tokens", "3", "--temperature", "0", "--device", "cpu"]
-    for options in ([], ["--load-in", "8bit"], ["--load-in", "4bit"]):
-        result = CliRunner().invoke(app, [*ask, *options])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ["generate", "MODEL", "text 1?", "--max-new-tokens", "3", "--temperature", "0"],
+        ["chat", "MODEL", "--max-new-tokens", "3"],
+        ["inspect", "MODEL", "text 1?", "--max-new-tokens", "3"],
+        ["eval", "MODEL", "--tasks", "miniworld_text", "--limit", "1", "--max-new-tokens", "3", "--out", "OUT"],
+    ],
+    ids=lambda ask: ask[0],
+)
+def test_a_quantised_model_answers(ask: list[str], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a model that is moved after loading, which bitsandbytes refuses, and an option that a command does not hand on."""
+    asked = []
+    monkeypatch.setattr(
+        "ultrafuser.model.load.quantised", lambda load_in, *rest: asked.append(load_in) or quantised(load_in, *rest)
+    )
+    for load_in in ("8bit", "4bit"):
+        places = {"MODEL": str(place / "out/model"), "OUT": str(tmp_path / load_in)}
+        command = [places.get(word, word) for word in ask]
+        result = CliRunner().invoke(app, [*command, "--device", "cpu", "--load-in", load_in], input="text 1?\n")
         assert result.exit_code == 0, result.output
+    assert asked == ["8bit", "4bit"]
+
+
+@pytest.mark.parametrize("kind", [AutoModelForCausalLM, AutoModel])
+@pytest.mark.parametrize("bits", [{"load_in_4bit": True}, {"load_in_8bit": True}], ids=lambda bits: next(iter(bits)))
+def test_the_gate_stays_whole_however_one_quantises(place: Path, kind: Any, bits: dict[str, bool]) -> None:
+    """Catches a gate that is quantised where nobody names what is not to be: it computes with its weights as they are."""
+    model = kind.from_pretrained(place / "out/model", quantization_config=BitsAndBytesConfig(**bits))
+    gates = {name: type(layer).__name__ for name, layer in model.named_modules() if "gate.linear" in name}
+    assert set(gates.values()) == {"Linear"} and len(gates) == 2
+    assert any(type(layer).__name__.startswith("Linear") and "bit" in type(layer).__name__ for layer in model.modules())
+    assert model(input_ids=torch.tensor([[5, 6, 7]]), output_gate_weights=True).gate_weights.shape == (1, 3, 2)
+
+
+def test_8_bit_is_quiet(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Catches a warning at every layer of every step, which buries all that is told."""
+    model, _ = load(place / "text", load_in="8bit")
+    model(input_ids=torch.tensor([[5, 6, 7]]))
+    assert [record.getMessage() for record in caplog.records if "MatMul8bitLt" in record.getMessage()] == []
 
 
 def test_missing_bitsandbytes_is_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

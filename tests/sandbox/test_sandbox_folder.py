@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from ultrafuser.sandbox.folder import empty, working_folder
+from ultrafuser.sandbox.inside import watch
 from ultrafuser.sandbox.inside.watch import MOST_FILES, holds_at_most
 
 DEEP = 1200  # deeper than Python's recursion, and in one path longer than the kernel takes
@@ -54,6 +58,27 @@ def test_deep_directories(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not holds_at_most(2**30)
         monkeypatch.undo()
     assert not folder.exists()
+
+
+def test_a_look_that_takes_long_is_not_interrupted_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches looks piling up in each other, so that a folder that is slow to look into keeps its program's time from ending."""
+    under_way, most = [0], [0]
+
+    def slow_look(limit: int) -> bool:
+        under_way[0] += 1
+        most[0] = max(most[0], under_way[0])
+        end = time.monotonic() + 0.25
+        while time.monotonic() < end:
+            pass
+        under_way[0] -= 1
+        return True
+
+    monkeypatch.setattr(watch, "holds_at_most", slow_look)
+    before = signal.getsignal(signal.SIGALRM)
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        ended = watch.wait(sleeper.pid, {"wall_seconds": 0.6, "cpu_seconds": 1.0, "folder_bytes": 0})
+    signal.signal(signal.SIGALRM, before)
+    assert (ended, most) == ((-signal.SIGKILL, True), [1])
 
 
 def test_nothing_outside_is_deleted(tmp_path: Path) -> None:

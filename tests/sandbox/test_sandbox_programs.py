@@ -167,6 +167,20 @@ def test_nothing_leads_out_of_restricted_mode(source: str) -> None:
     assert not result.ok and "OUT" not in result.stdout and ("NameError" in result.stderr or "ImportError" in result.stderr)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "'x'.encode('cp037')",
+        "try:\n    import os\nexcept Exception as error:\n    error.name, error.name_from = 'this', 'x'\n    raise",
+    ],
+    ids=["a codec", "the module that an uncaught error names"],
+)
+def test_nothing_is_imported_for_a_restricted_program(source: str) -> None:
+    """Catches the interpreter importing, with its own rights, what a program names (the second: Python 3.13 and newer)."""
+    result = run_program(source, imports=[])
+    assert not result.ok and result.stdout == "" and "Error: " in result.stderr
+
+
 def test_restricted_mode_runs_ordinary_programs() -> None:
     """Catches a restricted mode too narrow for classes, comprehensions, exceptions, patterns and allowed imports."""
     source = """

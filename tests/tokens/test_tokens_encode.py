@@ -67,6 +67,7 @@ def test_equals_what_the_template_itself_renders(kind: str, template: str) -> No
         ([CHAT[0], CHAT[0]], "message 2 has the role 'user' where 'assistant' is due"),
         ([CHAT[0], {"role": "tool", "content": "x"}], "message 2 has the role 'tool'"),
         ([{"role": "user", "content": None}], "message 1 has no text"),
+        ([{"role": "user", "content": "a\udce9"}], "message 1 is not valid Unicode"),
     ],
 )
 def test_a_bad_conversation_is_one_clear_line(messages: list[dict[str, Any]], message: str) -> None:

@@ -8,12 +8,14 @@ import shutil
 import signal
 
 import pytest
+from safetensors.torch import load_file, save_file
 from training_world import DOMAINS, QUIET, conversations, run_training
 from typer.testing import CliRunner
 
 from ultrafuser.cli import app
 from ultrafuser.data.conversations import Conversation
 from ultrafuser.errors import UserError
+from ultrafuser.model.tensors import INDEX_FILE
 from ultrafuser.train.checkpoint import checkpoints
 from ultrafuser.train.interrupt import RememberedInterrupt, interrupts_remembered
 from ultrafuser.train.run import train
@@ -95,6 +97,21 @@ def test_a_model_with_a_file_missing(file, message, fused, tmp_path):
     with pytest.raises(UserError, match=message):
         start(tmp_path / "fused", conversations(), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["fused"]
+
+
+def test_a_model_with_a_weight_missing(fused, tmp_path):
+    """Catches random numbers in the place of a weight that is in neither the files nor their index."""
+    shutil.copytree(fused, tmp_path / "fused")
+    index = json.loads((tmp_path / "fused" / INDEX_FILE).read_text())
+    name = next(name for name in index["weight_map"] if name.endswith("q_proj.weight"))
+    file = tmp_path / "fused" / index["weight_map"].pop(name)
+    weights = load_file(file)
+    del weights[name]
+    save_file(weights, file, metadata={"format": "pt"})
+    (tmp_path / "fused" / INDEX_FILE).write_text(json.dumps(index))
+    with pytest.raises(UserError, match=f"its files lack 1 weights, such as {name}"):
+        start(tmp_path / "fused", conversations(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

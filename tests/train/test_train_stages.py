@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from reference import fuse_by_hand, tiny_llama
 from tiny import tiny_tokenizer
 from ultrafuser.data.conversations import Conversation
 from ultrafuser.errors import UserError
+from ultrafuser.train.callbacks import ProgressBar
 from ultrafuser.train.metrics import MetricWindow, collapsed_onto
 from ultrafuser.train.run import train, train_stage
 from ultrafuser.train.stage import PAPER_STAGES, Stage, TrainSettings, check_stages, split_batch
@@ -270,6 +272,19 @@ def test_paper_stages():
     ]
 
 
+def test_the_bar_and_its_news_fit_a_narrow_terminal(monkeypatch, capsys):
+    """Catches news of many domains beside the bar, which leave the steps and the time to go no room."""
+    monkeypatch.setenv("COLUMNS", "80")
+    state = SimpleNamespace(is_world_process_zero=True, max_steps=30, global_step=0)
+    bar = ProgressBar("joint")
+    bar.on_train_begin(None, state, None)
+    losses = {f"loss/{domain}": 5.5 for domain in ("text", "code", "mathematics", "poetry", "law", "medicine")}
+    bar.on_log(None, state, None, logs={"loss": 5.5, **losses, "gate_entropy": 1.0, "tokens_per_second": 1234.0})
+    bar.on_train_end(None, state, None)
+    shown = " ".join(capsys.readouterr().err.split())
+    assert shown.startswith("joint ") and "0/30" in shown and "medicine 5.500) entropy 1.00 1,234 tok/s" in shown
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -283,6 +298,7 @@ def test_paper_stages():
         (lambda: Stage("a", "all", **ONE, learning_rate=0), "learning_rate=0: must be above 0"),
         (lambda: Stage("a", "all", **ONE, learing_rate=1), "^stage 'a': learing_rate: unknown key; did you mean 'learning_rate'"),
         (lambda: Stage("a", "all", steps=1), "^stage 'a': per_domain: is missing$"),
+        (lambda: Stage("a", "all", 16, **ONE), "^stage 'a': 2=16: must be given by its name$"),
         (lambda: replace(PAPER_STAGES[0], steps=-1), "^stage 'gate': steps=-1: "),
         (lambda: TrainSettings(load_in="2bit"), "^load_in='2bit': must be '8bit' or '4bit'"),
         (lambda: TrainSettings(save_every=0), "save_every=0: must be at least 1"),

@@ -80,7 +80,11 @@ def trace_answer(model: Any, tokenizer: Any, messages: Messages, max_new_tokens:
     model.eval()
     with torch.inference_mode():
         output = model.generate(
-            input_ids=input_ids, attention_mask=torch.ones_like(input_ids), max_new_tokens=max_new_tokens, do_sample=False
+            input_ids=input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            return_dict_in_generate=False,
         )
     ids = output[0].tolist()
     encoded = EncodedConversation(ids, [place >= len(prompt) for place in range(len(ids))], [len(ids)])

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from ultrafuser.seeds import LARGEST_SEED
+
 Specialists = Annotated[list[str], typer.Argument(metavar="SPECIALIST..", help="Directories or hub ids, LoRA adapters too.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A directory or hub id, fused or not.")]
 Fused = Annotated[Path, typer.Argument(metavar="MODEL", help="The directory of a fused model.")]
@@ -25,12 +27,12 @@ DataDir = Annotated[Path | None, typer.Option(help="Directory of test data; defa
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]..", help="Changes to the recipe.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
-Seed = Annotated[int, typer.Option(min=0, help="Decides every random number.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Decides every random number.")]
 Tokens = Annotated[int, typer.Option(min=1, help="The longest answer.")]
 System = Annotated[str | None, typer.Option(help="A system message.")]
 Temperature = Annotated[float | None, typer.Option(min=0, help="0: greedy; default: the model's own.")]
 TopP = Annotated[float | None, typer.Option(min=0, max=1, help="Sample from the likeliest tokens only, up to this probability.")]
-SampleSeed = Annotated[int | None, typer.Option(min=0, help="Makes a sampled answer repeatable.")]
+SampleSeed = Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Makes a sampled answer repeatable.")]
 Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: as saved.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, ..; auto: the best there is.")]
 LoadIn = Annotated[

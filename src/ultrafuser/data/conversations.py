@@ -15,6 +15,7 @@ from typing import Any
 
 from ultrafuser.data.rows import read_rows
 from ultrafuser.errors import UserError, did_you_mean, plural
+from ultrafuser.tokens.encode import require_unicode
 
 ROLES = ("system", "user", "assistant")
 EXPECTED = 'expected {"domain": .., "messages": [{"role": .., "content": ..}, ..]}'
@@ -136,10 +137,7 @@ def _message(where: str, message: Any) -> dict[str, str]:
         raise UserError(f"{where}: role {_short(role)} is not one of {', '.join(ROLES)}{close}")
     if not isinstance(content, str) or not content.strip():
         raise UserError(f"{where}: the {role}'s content is {_short(content)}; it must be a non-empty string")
-    try:
-        content.encode()
-    except UnicodeEncodeError as error:  # no tokenizer takes it
-        raise UserError(f"{where}: the {role}'s content is not valid Unicode ({error.reason} at {error.start})") from None
+    require_unicode(content, f"{where}: the {role}'s content")
     return {"role": role, "content": content}
 
 

@@ -27,11 +27,12 @@ from rich.table import Table
 
 import ultrafuser
 from ultrafuser.data.conversations import read_messages
-from ultrafuser.data.rows import LINES, read_rows
+from ultrafuser.data.rows import read_rows
 from ultrafuser.decontaminate import NgramIndex, Overlap, write_checked
 from ultrafuser.errors import UserError
 from ultrafuser.io import new_file
 from ultrafuser.row_files import Write, json_lines, parquet
+from ultrafuser.schema import LINES_SUFFIXES
 from ultrafuser.testsets import test_texts
 
 
@@ -147,8 +148,8 @@ def _writer(sources: Sequence[str], out: Path) -> Callable[[Path], AbstractConte
     if in_parquet:
         schema = _common_schema(in_parquet)
         return lambda part: parquet(part, schema)
-    if not out.name.endswith(LINES):
-        raise UserError(f"--out {out}: give a name that ends in one of {', '.join(LINES)}")
+    if not out.name.endswith(LINES_SUFFIXES):
+        raise UserError(f"--out {out}: give a name that ends in one of {', '.join(LINES_SUFFIXES)}")
     return lambda part: json_lines(part, zipped=out.suffix == ".gz")
 
 

@@ -14,9 +14,7 @@ from typing import Any
 
 from ultrafuser import hub
 from ultrafuser.errors import UserError, did_you_mean
-
-LINES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
-SUFFIXES = (*LINES, ".parquet")
+from ultrafuser.schema import DATA_SUFFIXES, names_file
 
 
 def read_rows(source: str | Path) -> Iterator[tuple[str, Any]]:
@@ -28,11 +26,11 @@ def read_rows(source: str | Path) -> Iterator[tuple[str, Any]]:
     """
     path = Path(source).expanduser()
     if path.is_file():
-        if not path.name.endswith(SUFFIXES):
-            raise UserError(f"{source}: unknown kind of data file; give one that ends in {', '.join(SUFFIXES)}")
+        if not path.name.endswith(DATA_SUFFIXES):
+            raise UserError(f"{source}: unknown kind of data file; give one that ends in {', '.join(DATA_SUFFIXES)}")
         return _parquet_rows(path) if path.suffix == ".parquet" else _json_lines(path)
     name, split = _name_and_split(path)
-    if not Path(name).is_dir() and (isinstance(source, Path) or _looks_local(str(source))):
+    if not Path(name).is_dir() and (isinstance(source, Path) or names_file(str(source))):
         near = did_you_mean(path.name, [file.name for file in path.parent.glob("*")])
         raise UserError(f"{source}: no such file or directory{near}")
     return _dataset_rows(name, split)
@@ -47,10 +45,6 @@ def local_path(source: str | Path) -> Path:
 def _name_and_split(path: Path) -> tuple[str, str]:
     name, _, split = (str(path), "", "") if path.is_dir() else str(path).partition(":")
     return name, split or "train"
-
-
-def _looks_local(source: str) -> bool:
-    return source.startswith((".", "/", "~")) or source.endswith(SUFFIXES)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -114,9 +114,10 @@ class Line:
     def _advice(self, status: int) -> str:
         if status == OUT_OF_MONEY:
             return "fill up the account and the same command goes on"
+        if status in (401, 403) and not self.key:
+            return "name the environment variable that holds a key (api_key_env; eval: --judge-key-env)"
         if status in (401, 403):
-            where = f"the environment variable {self.endpoint.api_key_env}" if self.key else "api_key_env, which is not given"
-            return f"check the key in {where}"
+            return f"check the key in the environment variable {self.endpoint.api_key_env}"
         return f"check base_url, which mostly ends in /v1, and model '{self.endpoint.model}'"
 
     def _held(self, failure: Failure, sent: Sent, now: float) -> None:

@@ -57,15 +57,28 @@ class UltraFuserLM(HFLM):
     Attributes:
         room: the prompts of the task that did not fit.
         title: what the bar is called; None shows none.
+
+    Raises `UserError` where there is no model.
     """
 
     add_bos_token: bool | None
     batch_size_per_gpu: int | str
 
     def __init__(
-        self, pretrained: Any, *, template: str | None = None, kept: KeptAnswers | None = None, identity: str = "", **options: Any
+        self,
+        pretrained: Any = None,
+        *,
+        template: str | None = None,
+        kept: KeptAnswers | None = None,
+        identity: str = "",
+        **options: Any,
     ) -> None:
-        super().__init__(pretrained, **options)
+        if pretrained is None:
+            raise UserError("--model_args: give the model: pretrained=DIR, or a hub id")
+        try:
+            super().__init__(pretrained, **options)
+        except OSError as error:
+            raise UserError(f"{pretrained}: cannot be loaded ({str(error).strip().splitlines()[0]})") from None
         if template is not None:
             self.tokenizer.chat_template = load_template(template)
         if self.config.model_type == "ultrafuser" and self.add_bos_token is None:

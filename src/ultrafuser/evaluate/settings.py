@@ -11,7 +11,7 @@ from ultrafuser.errors import UserError
 
 if TYPE_CHECKING:
     from ultrafuser.evaluate.judged.settings import JudgeSettings
-    from ultrafuser.model.quantise import LoadIn
+    from ultrafuser.schema import LoadIn
 
 
 @dataclass(frozen=True)

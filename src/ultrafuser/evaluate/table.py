@@ -16,9 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from ultrafuser.intervals import Interval
+from ultrafuser.schema import MEAN
 
 BEST = "best specialist per domain"
-MEAN = "mean"
 
 
 @dataclass

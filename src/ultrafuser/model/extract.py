@@ -57,7 +57,8 @@ def extract(fused_dir: str | Path, specialist: str, out: str | Path, *, overwrit
     Its tensors have the names and dtypes they had before, its tokenizer is its own, its chat template the one it was fused
     with. If its two tables were one but have been trained apart, both are written. Raises `UserError`.
     """
-    fused_dir, out = Path(fused_dir), require_new(out, overwrite=overwrite, inputs=[fused_dir])
+    fused_dir = Path(fused_dir)
+    out = require_new(out, overwrite=overwrite, inputs=[fused_dir, *fused_dir.rglob("*")])
     config = _fused_config(fused_dir)
     own = _own_folder(fused_dir, config, specialist)
     place, fusion = _place(config, own, specialist)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ultrafuser.model  # noqa: F401  (registers the Auto classes)
 from ultrafuser.errors import UserError, did_you_mean
-from ultrafuser.model.quantise import LoadIn, quantised
+from ultrafuser.model.quantise import quantised
 from ultrafuser.model.quiet import quiet_transformers
 from ultrafuser.model.sources import locate
 from ultrafuser.model.tensors import refuse_pickled
+from ultrafuser.schema import LoadIn
 
 
 def load(model: str | Path, *, dtype: str = "auto", device: str = "auto", load_in: LoadIn | None = None) -> tuple[Any, Any]:
@@ -41,9 +43,14 @@ def load(model: str | Path, *, dtype: str = "auto", device: str = "auto", load_i
     except Exception as error:  # many kinds, for whatever is wrong with the files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{model}: cannot be loaded ({reason})") from None
-    if lacking := sorted(info["missing_keys"]):  # transformers would go on with random numbers in their place
-        raise UserError(f"{model}: its files lack {len(lacking)} weights, such as {lacking[0]}; fetch it again")
+    require_all_weights(model, info)
     return (loaded if load_in else loaded.to(place)).eval(), tokenizer
+
+
+def require_all_weights(model: str | Path, info: Mapping[str, Any]) -> None:
+    """Raise `UserError` for weights that transformers did not find, by their loading info: random numbers are in their place."""
+    if lacking := sorted(info["missing_keys"]):
+        raise UserError(f"{model}: its files lack {len(lacking)} weights, such as {lacking[0]}; fetch it again")
 
 
 def _compute_dtype(dtype: str, place: torch.device) -> torch.dtype:

@@ -76,7 +76,9 @@ class UltraFuserPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = [layer.__name__ for layer in LAYERS.values()]  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
-    _keep_in_fp32_modules_strict = {r"gate\.\w+"}  # noqa: RUF012 (a pattern: plain "gate" would match mlp.gate_proj)
+    # The gate computes in float32: its weights are kept so by every dtype (the strict one), and whole by every quantiser (the
+    # other, matched from a name's beginning). A pattern, as plain "gate" would match mlp.gate_proj.
+    _keep_in_fp32_modules_strict = _keep_in_fp32_modules = {r"(?:model\.)?gate\.\w+"}  # noqa: RUF012
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True

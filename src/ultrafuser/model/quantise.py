@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any, Literal
+import logging
+from typing import Any
 
 import torch
 
 from ultrafuser.errors import UserError
+from ultrafuser.schema import LoadIn
 
-LoadIn = Literal["8bit", "4bit"]
-KEPT_WHOLE = ["model.gate", "lm_head", "embed_tokens"]
+KEPT_WHOLE = ["lm_head", "embed_tokens"]  # the gate's class says so itself
 
 
 def require_quantiser(load_in: LoadIn | None) -> None:
@@ -26,6 +27,8 @@ def quantised(load_in: LoadIn | None, device: torch.device, compute_dtype: torch
         return {}
     from transformers import BitsAndBytesConfig
 
+    # In 8 bit it warns at every layer of every step that it casts to float16, which is how it works.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     quantisation = BitsAndBytesConfig(
         load_in_8bit=load_in == "8bit",
         load_in_4bit=load_in == "4bit",

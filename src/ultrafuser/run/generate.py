@@ -15,7 +15,7 @@ import torch
 from transformers import TextStreamer
 
 from ultrafuser.errors import UserError, plural
-from ultrafuser.tokens.encode import encode_prompt
+from ultrafuser.tokens.encode import encode_prompt, require_unicode
 from ultrafuser.tokens.pieces import read_pieces
 
 Messages = Sequence[Mapping[str, str]]
@@ -96,7 +96,7 @@ def answer(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding, w
     teller = Telling(tokenizer, write)
     input_ids = torch.tensor([ids], device=model.device)  # (1, T)
     longest = min(decoding.max_new_tokens, positions(model) - len(ids))
-    options = decoding.options() | _ends(model, tokenizer) | {"max_new_tokens": longest}
+    options = decoding.options() | _ends(model, tokenizer) | {"max_new_tokens": longest, "return_dict_in_generate": False}
     try:
         output = model.generate(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), streamer=teller, **options)
     except KeyboardInterrupt:
@@ -109,6 +109,8 @@ def answer(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding, w
 
 def encode(tokenizer: Any, messages: Messages) -> list[int]:
     """Token ids of a prompt, up to where the answer begins."""
+    for message in messages:
+        require_unicode(message["content"], f"the {message['role']}'s message")
     if not tokenizer.chat_template:
         return list(tokenizer("\n\n".join(message["content"] for message in messages))["input_ids"])
     try:

@@ -15,11 +15,9 @@ from ultrafuser.errors import UserError
 from ultrafuser.miniworld.task import Task, to_record
 from ultrafuser.miniworld.world import generate
 from ultrafuser.sandbox import require_level
-from ultrafuser.schema import Data, Evaluation, Recipe, names_file
+from ultrafuser.schema import MIXED, Data, Evaluation, Recipe, names_file
 from ultrafuser.tokens.encode import encode_conversation
 from ultrafuser.tokens.pieces import read_pieces
-
-MIXED = "mixed"  # the world's test tasks whose answers need two domains at once
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ultrafuser.run.materials import Materials
 from ultrafuser.run.pretrain import Pretrainer
 from ultrafuser.run.settings import train_settings
 from ultrafuser.run.sources import Sources, template_names
-from ultrafuser.schema import Recipe
+from ultrafuser.schema import BASE, Recipe
 from ultrafuser.train.run import train
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Models:
 
     def _pretrain(self, pretrainer: Pretrainer) -> Iterator[Candidate]:
         """Base and specialists from scratch."""
-        yield Candidate("base", "base", self.step("training the common base", pretrainer.train_base))
+        yield Candidate(BASE, BASE, self.step("training the common base", pretrainer.train_base))
         for one in self.recipe.specialists:
             path = self.step(f"training specialist {one.name}", partial(pretrainer.train_specialist, one))
             yield Candidate(one.name, f"specialist-{one.name}", path)

@@ -27,13 +27,13 @@ from ultrafuser.evaluate.table import ScoreTable
 from ultrafuser.facts import run_facts
 from ultrafuser.io import read_json, write_json
 from ultrafuser.run.judge import judge
-from ultrafuser.run.materials import MIXED, Materials, gather, places
+from ultrafuser.run.materials import Materials, gather, places
 from ultrafuser.run.models import Models
 from ultrafuser.run.output import Output
 from ultrafuser.run.plan import print_plan
 from ultrafuser.run.report import write_results
 from ultrafuser.run.sources import open_sources
-from ultrafuser.schema import Recipe
+from ultrafuser.schema import MIXED, Recipe
 
 SECONDS_FILE = "seconds.json"
 Result = TypeVar("Result")

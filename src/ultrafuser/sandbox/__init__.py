@@ -47,9 +47,9 @@ the program to come to its own end, which a program that searches the interprete
 what the program says of itself.
 
 The *restricted mode* (`call_functions`; ``imports`` of `run_program`) comes on top. It refuses, by name, files, ``eval``, all
-imports that are not in a list, and attributes that begin with an underscore or lead into the interpreter. This stops every way
-out that we know of, if none of the listed modules is one. *Not stopped* (under "limits"): faults of the interpreter, and ways
-yet to be found.
+imports that are not in a list, and attributes that begin with an underscore or lead into the interpreter; and once the program
+runs, nothing more is imported for it (rare codecs neither). This stops every way out that we know of, if none of the listed
+modules is one. *Not stopped* (under "limits"): faults of the interpreter, and ways yet to be found.
 """
 
 from ultrafuser.sandbox.calls import FunctionCalls, call_functions

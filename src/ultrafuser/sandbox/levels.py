@@ -16,7 +16,7 @@ from ultrafuser.sandbox.process import Sandbox
 
 Isolation = Literal["bubblewrap", "namespaces", "landlock", "limits"]  # the best first
 Programs = Literal["full", "restricted"]  # with all of the standard library, or with nothing that reaches outside
-LEVELS: tuple[str, ...] = get_args(Isolation)
+LEVELS: tuple[Isolation, ...] = get_args(Isolation)
 VARIABLE = "ULTRAFUSER_SANDBOX"
 WEAKEST: Mapping[Programs, Isolation] = {"full": "landlock", "restricted": "limits"}  # where it is not set
 # An empty working directory to write to, no other one to be listed, and no processes beyond the limit.
@@ -87,7 +87,7 @@ def warn_of_limits() -> None:
 
 def isolation() -> Isolation | None:
     """The best level that works on this machine; None where no program can be run."""
-    return next((level for level in get_args(Isolation) if works(level)), None)
+    return next((level for level in LEVELS if works(level)), None)
 
 
 @functools.cache

@@ -84,3 +84,12 @@ def check_messages(messages: Messages) -> None:
             )
         if not isinstance(message.get("content"), str):
             raise UserError(f"message {i + 1} has no text: 'content' is {message.get('content')!r}")
+        require_unicode(message["content"], f"message {i + 1}")
+
+
+def require_unicode(text: str, what: str) -> None:
+    """Raise `UserError` for text with halves of characters, as typed bytes of another encoding become: no tokenizer takes it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{what} is not valid Unicode ({error.reason} at {error.start})") from None

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 from transformers import TrainerCallback
 
 from ultrafuser.train.interrupt import RememberedInterrupt
 from ultrafuser.train.processes import any_process
+
+
+class WithNews(Progress):
+    """A bar with each task's news below it: beside it they would leave it no room."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """What is shown."""
+        yield from super().get_renderables()
+        yield from (Text(task.fields["news"]) for task in self.tasks if task.fields["news"])
 
 
 class ProgressBar(TrainerCallback):
@@ -26,8 +37,7 @@ class ProgressBar(TrainerCallback):
         if not state.is_world_process_zero:
             return
         counters = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        title, news = TextColumn("{task.description}"), TextColumn("{task.fields[news]}")
-        self.bar = Progress(title, *counters, news, console=Console(stderr=True), refresh_per_second=2)
+        self.bar = WithNews(TextColumn("{task.description}"), *counters, console=Console(stderr=True), refresh_per_second=2)
         self.task = self.bar.add_task(self.title, total=state.max_steps, completed=state.global_step, news="")
         self.bar.start()
 

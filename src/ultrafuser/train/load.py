@@ -13,6 +13,7 @@ import torch
 
 from ultrafuser.errors import UserError
 from ultrafuser.io import read_json
+from ultrafuser.model.load import require_all_weights
 from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM
 from ultrafuser.model.quantise import quantised
 from ultrafuser.model.quiet import quiet_transformers
@@ -39,12 +40,15 @@ def computes_in_bf16(settings: TrainSettings) -> bool:
 
 
 def load_model(folder: Path, stage: Stage, settings: TrainSettings) -> Any:
-    """The fused model in ``folder``, ready for the stage."""
+    """The fused model in ``folder``, ready for the stage. Raises `UserError` for weights that its files lack."""
     compute_dtype = torch.bfloat16 if computes_in_bf16(settings) else torch.float32
     options = quantised(settings.load_in, process_state().device, compute_dtype)
     options["dtype"] = torch.float32 if stage.moves == "all" else compute_dtype
+    options |= {"use_safetensors": True, "output_loading_info": True}
+    model: Any
     with quiet_transformers():  # the training bar is the one that is shown
-        model: Any = UltraFuserForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
+        model, info = UltraFuserForCausalLM.from_pretrained(folder, **options)
+    require_all_weights(folder, info)
     # Where FSDP has only the first process read the checkpoint, transformers leave the others' outermost buffers at zero.
     model.unpredictable_ids.copy_(model.make_unpredictable_ids())
     if settings.load_in:

@@ -35,6 +35,7 @@ def execute(source: str, imports: list[str] | None, name: str = "__main__") -> d
 
         tree = restricted.parse(source, FILE)
         names = restricted.global_names(imports)
+        restricted.stop_imports()
         exec(compile(tree, FILE, "exec", dont_inherit=True), names)
         return names
     sys.modules[name] = module = type(sys)(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import sys
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -68,6 +69,15 @@ def restricted_builtins(imports: list[str]) -> dict[str, Any]:
         return types.SimpleNamespace(**allowed[name])  # a new one, since it can be changed
 
     return {name: getattr(builtins, name) for name in BUILTINS} | {"__import__": import_allowed}
+
+
+def stop_imports() -> None:
+    """From now on nothing is imported in this process, whoever asks.
+
+    Python itself imports what a program names: codecs and, from 3.13 on, the module of an ImportError that nobody caught, to
+    guess what was meant. ``venv.__main__`` then acts at once.
+    """
+    sys.meta_path.clear()
 
 
 def public_part(name: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def wait(child: int, limits: dict[str, Any]) -> tuple[int, bool]:
         if time.monotonic() >= end:
             late.append(child)
         elif holds_at_most(limits["folder_bytes"]):
+            signal.setitimer(signal.ITIMER_REAL, pause)  # not before: a look may take longer, and the next would interrupt it
             return
         try:
             os.kill(child, signal.SIGKILL)
@@ -33,8 +34,9 @@ def wait(child: int, limits: dict[str, Any]) -> tuple[int, bool]:
 
     signal.signal(signal.SIGALRM, look)
     pause = min(LOOK_SECONDS, limits["wall_seconds"])
-    signal.setitimer(signal.ITIMER_REAL, pause, pause)
+    signal.setitimer(signal.ITIMER_REAL, pause)
     _, status, used = os.wait4(child, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0)
     returncode = os.waitstatus_to_exitcode(status)
     spent = returncode == -signal.SIGKILL and used.ru_utime + used.ru_stime >= limits["cpu_seconds"]
