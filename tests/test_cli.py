@@ -108,7 +108,7 @@ def test_script(tmp_path: Path) -> None:
         ("train ./nowhere --data d.jsonl --out o --schedule cosin", "stage 'gate': schedule='cosin': must be 'cosine', "),
         ("train ./nowhere --data d.jsonl --out o --seed 2147483648", "Invalid value for '--seed'"),
         ("generate ./nowhere hi --seed 2147483648", "Invalid value for '--seed'"),
-        ("run miniworld seed=2147483648", "miniworld: seed=2147483648: must be at most 2147483647"),
+        ("run miniworld --dry-run seed=2147483648", "miniworld: seed=2147483648: must be at most 2147483647"),
         ("run miniwrold", "miniwrold: no such recipe; did you mean 'miniworld'?"),
         ("run miniworld seed", "miniworld: override 'seed' is not of the form key.sub=value"),
         ("generate ./nowhere hi", "./nowhere: no such directory"),

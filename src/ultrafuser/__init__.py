@@ -1,7 +1,7 @@
 """UltraFuser: fuse specialised language models into one that is as good as the best of them at everything.
 
-``import ultrafuser`` registers the fused model with transformers' Auto classes. The functions below are loaded when used. What
-trains is in the package `ultrafuser.train`: no function here may have the name of a package, which would hide it.
+``import ultrafuser`` registers the fused model with transformers' Auto classes. The functions below are loaded when used;
+``ultrafuser.train`` is a package that can be called, since a package hides any function of its name.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ _LAZY = {
     "check": "ultrafuser.model.check",
     "extract": "ultrafuser.model.extract",
     "average_merge": "ultrafuser.model.merge",
+    "Stage": "ultrafuser.train.stage",
     "UltraFuserConfig": "ultrafuser.model.configuration_ultrafuser",
     "UltraFuserForCausalLM": "ultrafuser.model.modeling_ultrafuser",
     "UserError": "ultrafuser.errors",
 }
-__all__ = ["__version__", *_LAZY]
+__all__ = ["__version__", "train", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "train":
+        return importlib.import_module("ultrafuser.train")
     if name not in _LAZY:
         raise AttributeError(f"module 'ultrafuser' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,11 +1,13 @@
 """Two-stage training on the Hugging Face Trainer: stages, class-balanced batches, atomic checkpoints, metrics per domain.
 
-From Python: ``from ultrafuser.train import Stage, TrainSettings, train``.
+From Python: ``from ultrafuser.train import Stage, TrainSettings, train``, or ``ultrafuser.train(..)``, the same function.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 from ultrafuser.train.stage import Stage, TrainSettings
@@ -18,3 +20,14 @@ def __getattr__(name: str) -> Any:
     if name != "train":
         raise AttributeError(f"module 'ultrafuser.train' has no attribute {name!r}")
     return importlib.import_module("ultrafuser.train.run").train
+
+
+class _Trains(ModuleType):
+    """Makes this package callable: ``ultrafuser.train`` names it as soon as any part of it is imported."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """`ultrafuser.train.run.train`."""
+        return self.train(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Trains
