@@ -291,6 +291,7 @@ def test_data_paths(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("name: [", "not valid YAML"),
+        ("name: x\ntrain:\n  seed: 1\ntrain: {}\n", "not valid YAML ('train' stands twice in one section, first in line 2)"),
         ("", "must hold keys such as 'name' and 'output', but holds None"),
         ("- a", "must hold keys such as 'name' and 'output', but holds ['a']"),
         ("name: x", "3 mistakes\n  output: is missing\n  specialists: is missing\n  data.train: is missing"),

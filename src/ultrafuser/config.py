@@ -7,7 +7,7 @@ refuses, and, with stand-ins for what is refused, contradictions between the res
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,17 @@ __all__ = ["Recipe", "load_recipe", "read_recipe", "shipped_recipes"]
 MUST_BE_GIVEN = "???"
 ATTEMPTS = 4  # at a recipe with stand-ins: taking out a part may leave a whole with too few of them
 Schema = TypeVar("Schema", bound=WholeRecipe)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but a key that stands twice in one section is a mistake, not the last one's value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.YAMLError(f"'{key.value}' stands twice in one section, first in line {key.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -65,7 +76,7 @@ def _find(schema: type[WholeRecipe], path: str | Path) -> Path:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):

@@ -282,6 +282,7 @@ def test_space_is_checked_before_writing(unlike: list[Path], tmp_path: Path, mon
     [
         (FuseOptions(dtype="bflot16"), "did you mean 'bfloat16'"),
         (FuseOptions(gate_hidden_size=0), "gate hidden size 0"),
+        (FuseOptions(gate_hidden_size=10**11), "needs"),
         (FuseOptions(max_shard_size="huge"), "max shard size 'huge'"),
         (FuseOptions(templates=["chatml", "plain"]), "2 chat templates for 3 specialists"),
         (FuseOptions(templates=["chatmel"]), "did you mean 'chatml'"),

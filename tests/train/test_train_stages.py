@@ -325,6 +325,7 @@ def test_bad_input_leaves_nothing_behind(tmp_path, fused):
         (plain, data, "is a llama model, not a fused one"),
         (fused, tmp_path / "no.jsonl", r"no\.jsonl"),
         (fused, [Conversation("text", [message("user", "a"), message("assistant", "b " * 600)], "x")], "no example"),
+        (fused, [], "no conversation to train on"),
     ]:
         with pytest.raises(UserError, match=why):
             train(model, told, out, settings=settings())

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from ultrafuser.errors import UserError, did_you_mean
 from ultrafuser.io import new_directory, require_new, require_space
 from ultrafuser.model.companions import companion_bytes, write_companions
-from ultrafuser.model.layout import common_dtype, dropped_rows, fused_config, fused_tensors, gate_tensors
+from ultrafuser.model.layout import common_dtype, dropped_rows, fused_config, fused_tensors, gate_bytes, gate_tensors
 from ultrafuser.model.lineup import line_up, resolve_templates
 from ultrafuser.model.notes import fusion_notes
 from ultrafuser.model.safetensors_stream import Advance, parse_size, write_checkpoint, write_file
@@ -74,10 +74,11 @@ def fuse(
     lineup = line_up(opened, templates)
     dtype = choose_dtype(opened, options.dtype)
     config = fused_config(opened, lineup.plan, gate_hidden_size=options.gate_hidden_size, dtype=dtype)
-    tensors, gate = fused_tensors(opened, lineup.plan, dtype), gate_tensors(config, options.seed)
+    tensors = fused_tensors(opened, lineup.plan, dtype)
     dropped = {one.name: rows for one in opened if (rows := dropped_rows(one, lineup.plan.slot_start))}
-    total = sum(tensor_bytes(tensor) for group in (tensors, gate, *dropped.values()) for tensor in group.values())
-    require_space(out, total + companion_bytes(opened))
+    total = gate_bytes(config) + sum(tensor_bytes(tensor) for group in (tensors, *dropped.values()) for tensor in group.values())
+    require_space(out, total + companion_bytes(opened))  # before the gate is made: its size may be a slip of the hand
+    gate = gate_tensors(config, options.seed)
     with new_directory(out, overwrite=options.overwrite) as folder, progress_bar("fusing", total) as advance:
         write_checkpoint(folder, tensors, max_shard_size=shard_size, apart={GATE_FILE: gate}, advance=advance)
         write_companions(folder, opened, templates, lineup, config)

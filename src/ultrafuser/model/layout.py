@@ -138,6 +138,12 @@ def _tail(table: AnyTensor, start: int) -> AnyTensor:
     return ComputedTensor(table.dtype, shape, lambda a, b: table.rows(start + a, start + b))
 
 
+def gate_bytes(config: UltraFuserConfig) -> int:
+    """Bytes of the gate."""
+    with torch.device("meta"):
+        return sum(parameter.nbytes for parameter in UltraFuserGate(config).parameters())
+
+
 def gate_tensors(config: UltraFuserConfig, seed: int) -> Tensors:
     """A fresh gate in float32, by torch's own initialisation of linear layers; the same for the same seed everywhere."""
     with torch.random.fork_rng(devices=[]):

@@ -152,6 +152,8 @@ def _check_places(run: _Run, inputs: Sequence[Path]) -> None:
 def _read_data(run: _Run, data: Data, domains: Sequence[str] | None) -> tuple[Any, ConversationDataset]:
     tokenizer = read_tokenizer(run.source)
     conversations = _conversations(data, domains)
+    if not conversations:
+        raise UserError("no conversation to train on; give at least one")
     found = list(domains or dict.fromkeys(conversation.domain for conversation in conversations))
     length = min(run.settings.max_length, read_json(run.source / "config.json").get("max_position_embeddings") or 2**31)
     shown = run.settings.progress and process_state().is_main_process
