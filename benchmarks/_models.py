@@ -107,15 +107,20 @@ def token_batch(options: argparse.Namespace) -> Any:
 
 
 def report(name: str, options: argparse.Namespace, results: dict[str, Any]) -> None:
-    """Print the results, the settings and the versions as one JSON object."""
+    """Print the results, the settings and the machine as one JSON object."""
+    facts = {"benchmark": name, **results, "settings": vars(options), "machine": machine(options.device)}
+    print(json.dumps(facts, indent=2))
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What a figure was measured on, and with which versions."""
     import torch
     import transformers
 
-    machine = {
-        "processor": torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or platform.machine(),
+    return {
+        "processor": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-    print(json.dumps({"benchmark": name, **results, "settings": vars(options), "machine": machine}, indent=2))

@@ -29,40 +29,24 @@ TEMPLATES = ("ultralm2", "alpaca", "plain")  # unlike ones, so that there are sl
 
 
 def make_specialist(folder: Path, megabytes: int, vocab_size: int, seed: int) -> None:
-    """A random bfloat16 Llama of about this size, written block by block, with a tokenizer of ``vocab_size`` tokens."""
+    """A random bfloat16 Llama of about this size, with a tokenizer of ``vocab_size`` tokens."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, PreTrainedTokenizerFast
-
-    from ultrafuser.model.safetensors_stream import write_checkpoint
-    from ultrafuser.model.sources import expected_shapes
-    from ultrafuser.model.tensors import ComputedTensor
+    from _written import write_specialist
+    from transformers import LlamaConfig
 
     width = 1024
     layer, tables = 2 * (4 * width**2 + 3 * width * 2816), 4 * vocab_size * width
-    depth = max(1, round((megabytes * 1e6 - tables) / layer))
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=width,
         intermediate_size=2816,
-        num_hidden_layers=depth,
+        num_hidden_layers=max(1, round((megabytes * 1e6 - tables) / layer)),
         num_attention_heads=8,
         num_key_value_heads=8,
         dtype=torch.bfloat16,
         architectures=["LlamaForCausalLM"],
     )
-    config.save_pretrained(folder)
-    torch.manual_seed(seed)
-    tensors = {
-        name: ComputedTensor(torch.bfloat16, shape, lambda a, b, rest=shape[1:]: torch.randn(b - a, *rest).to(torch.bfloat16))
-        for name, shape in expected_shapes(config).items()
-    }
-    write_checkpoint(folder, tensors, max_shard_size=5 * 10**9)
-    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = ["<s>", "</s>", *bytes_, *(f"token{i}" for i in range(vocab_size - len(bytes_) - 2))]
-    backend = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=[]))
-    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+    write_specialist(folder, config, seed)
 
 
 def forget(folder: Path) -> None:
