@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import ValidationError
+from transformers.integrations import integration_utils
 
 from ultrafuser import schema
 from ultrafuser.config import load_recipe
@@ -59,7 +60,7 @@ def mistakes(folder: Path, text: str, *overrides: str) -> list[str]:
 def test_settings_of_a_run(tmp_path: Path) -> None:
     """Catches a key of a recipe that training never hears of, and defaults that are not those of `ultrafuser.train`."""
     assert train_settings(load(tmp_path, GOOD)) == TrainSettings(keep_stages=True)
-    changes = {"load_in": "8bit", "micro_batch_size": 3, "torch_compile": True, "report_to": ("wandb",), "save_every": 7}
+    changes = {"load_in": "8bit", "micro_batch_size": 3, "torch_compile": True, "report_to": ("none",), "save_every": 7}
     given = [f"train.{key}={json.dumps(value)}" for key, value in changes.items()]
     given += ["seed=4", "data.max_length=9", "train.stages=[{name: a, moves: gate, steps: 1, per_domain: 2}]"]
     recipe = load(tmp_path, GOOD, *given)
@@ -101,7 +102,8 @@ evaluation: {max_new_tokens: '???'}
         "train.stages.0.per_domain='four': must be a whole number",
         "train.stages.1.name: 'a' is the name of another stage too; rename one",
         "train.stages.1.learning_rate=0: must be above 0",
-        "train.stages.1.moves: 'all' cannot be with train.load_in=4bit: only 'gate' can",
+        "train.stages.1.moves: stage 'a' moves 'all', but load_in=4bit freezes the specialists; "
+        "train only the gate or drop load_in",
         "evaluation.max_new_tokens: must be given, as in evaluation.max_new_tokens=VALUE",
     }
     told = mistakes(tmp_path, text, "seed", "train.stages.2.steps=1")
@@ -126,6 +128,17 @@ evaluation: {max_new_tokens: '???'}
         ("train.stages.0.learning_rate=.nan", "train.stages.0.learning_rate=nan: must be"),
         ("train.stages.1.warmup_steps=5001", "train.stages.1.warmup_steps: 5001 is more than steps=5000; lower it"),
         ("train=5", "train=5: must be keys with their values"),
+        ("seed=yes", "seed=True: must be a whole number"),  # to YAML 1.1 it is true, to Python true is 1
+        ("train.stages.0.steps=true", "train.stages.0.steps=True: must be a whole number"),
+        ("train.stages.0.learning_rate=on", "train.stages.0.learning_rate=True: must be a number"),
+        ("data.heldout_share=no", "data.heldout_share=False: must be a number"),
+        (
+            "train.stages.0.steps=0 train.stages.1.steps=0",
+            "train.stages: nothing to train: 0 steps in stage gate and stage joint",
+        ),
+        ("train.report_to=[wandbb]", "train.report_to: 'wandbb' is not one of azure_ml, "),
+        ("name=&a [*a]", "override 'name=&a [*a]': the value is not valid YAML; quote it"),
+        ("name=2024-13-01", "override 'name=2024-13-01': the value is not valid YAML; quote it"),
         (r'name="\ud800"', r"name='\ud800': must be text"),
         ("name.first=x", "override 'name.first=x': there is no 'first' in 'good'"),
         ("data.train=[", "override 'data.train=[': the value is not valid YAML"),
@@ -133,7 +146,7 @@ evaluation: {max_new_tokens: '???'}
 )
 def test_one_mistake(tmp_path: Path, override: str, told: str) -> None:
     """Catches a check that is missing or says something else: each of these is exactly one mistake of a good recipe."""
-    lines = mistakes(tmp_path, GOOD, override)
+    lines = mistakes(tmp_path, GOOD, *(override.split() if override.count("=") > 1 else [override]))
     if override.startswith("world"):  # a world contradicts the data and needs specialists from scratch
         assert [line.split(":")[0] for line in lines] == ["data", "world"]
     else:
@@ -180,7 +193,7 @@ def test_no_mistake_hides_another(tmp_path: Path, changes: dict[str, str], told:
     """Catches contradictions that are told only when what the schema refuses has been mended, wherever that is."""
     others = {"train.load_in=4bit", "train.stages.1.moves=all", "data.heldout=[o/d]", "data.heldout_share=0.5"}
     lines = mistakes(tmp_path, GOOD, *others, *(f"{key}={value}" for key, value in changes.items()))
-    expected = {"train.stages.1.moves: 'all' cannot be with", "data.heldout_share: 0.5 cannot be with", *told}
+    expected = {"train.stages.1.moves: stage 'joint' moves 'all', but", "data.heldout_share: 0.5 cannot be with", *told}
     assert len(lines) == len(expected) and all(any(line.startswith(start) for line in lines) for start in expected), lines
 
 
@@ -287,10 +300,32 @@ def test_data_paths(tmp_path: Path) -> None:
     assert data.paths(data.train) == [str(whole), str(whole), "owner/data"]
 
 
+def test_trackers_that_are_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a run that finds out after tokenising that it cannot report, and a tracker refused that is there."""
+    monkeypatch.setattr(integration_utils, "get_available_reporting_integrations", lambda: ["wandb"])
+    lines = mistakes(tmp_path, GOOD, "train.report_to=[wandb, tensorboard, trakio]")
+    assert [line.split("'")[1] for line in lines] == ["tensorboard", "trakio"]
+    assert lines[0].endswith("is not installed (installed are: wandb); install it or leave it out")
+    assert lines[1].endswith("; did you mean 'trackio'?")
+    for known in ("wandb", "all", "none"):
+        assert load(tmp_path, GOOD, f"train.report_to={known}").train.report_to == (known,)
+
+
+LAUGHS = "\n".join(f"l{n + 1}: &l{n + 1} [{', '.join([f'*l{n}'] * 10)}]" for n in range(30))  # 10**30 values
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("name: [", "not valid YAML"),
+        ("a: &a [*a]", "not valid YAML (nested too deeply, or an alias stands in what it stands for)"),
+        ("a: &a {b: [*a]}", "not valid YAML (nested too deeply, or an alias stands in what it stands for)"),
+        ("a: " + "[" * 5000, "not valid YAML (nested too deeply, or"),
+        (f"l0: &l0 [x]\n{LAUGHS}", "not valid YAML (with its aliases written out it holds more than 100,000 values)"),
+        ("seed: 2024-13-01", "not valid YAML (a value is not what it looks like: month must be in 1..12)"),
+        ("seed: !!bool maybe", "not valid YAML (a value is not what it looks like: 'maybe')"),
+        ("seed: !!timestamp maybe", "not valid YAML (a value is not what it looks like: "),
+        ("a: &a {b: 1}\nc: {<<: *a, b: 2}\nd: [*a, *a]", "mistakes\n  name: is missing"),  # ordinary aliases are fine
         ("name: x\ntrain:\n  seed: 1\ntrain: {}\n", "not valid YAML ('train' stands twice in one section, first in line 2)"),
         ("", "must hold keys such as 'name' and 'output', but holds None"),
         ("- a", "must hold keys such as 'name' and 'output', but holds ['a']"),

@@ -13,9 +13,10 @@ import pytest
 
 from benchmark_rows import RECORDS, write_test_data
 from ultrafuser import testsets
+from ultrafuser.boxed import last_boxed
 from ultrafuser.errors import UserError
 from ultrafuser.testsets import TEST_SETS, load_test_set
-from ultrafuser.testsets_hub import HUB, derive_instruction, last_boxed
+from ultrafuser.testsets_hub import HUB, derive_instruction
 
 REAL_DATA = os.environ.get("ULTRAFUSER_TEST_DATA")
 
@@ -120,6 +121,25 @@ def test_last_boxed_takes_a_babbling_answer() -> None:
     """Reading it from every box anew took 10 s for 30 kB, and a model may repeat itself for longer."""
     assert last_boxed(r"\boxed{" * 200_000) is None
     assert last_boxed(r"\boxed{" * 200_000 + "7}") == "7"
+
+
+def test_instructions_of_one_reference_only_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A score over fewer instructions than AlpacaEval has must not pass for one over all."""
+    older = [{"instruction": text, "output": "a"} for text in ("one", "two", "old")]
+    newer = [{"instruction": text, "output": "b", "dataset": "d"} for text in ("two", "new", "newer", "one")]
+    assert [record["prompt"] for record in HUB["alpaca_eval"].convert([older, newer])] == ["two", "one"]
+    (line,) = caplog.messages
+    assert line.startswith("note: alpaca_eval: 3 of 5 instructions are left out")
+    caplog.clear()
+    HUB["alpaca_eval"].convert([older[:2], [newer[0], newer[3]]])
+    assert not caplog.messages
+
+
+def test_an_empty_benchmark_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No records at all must be one line that names the place, and no division by zero at the end of a run."""
+    monkeypatch.setattr(testsets, "_hub_rows", lambda part: [])
+    with pytest.raises(UserError, match=r"^gsm8k: cannot be loaded from the hub \(openai/gsm8k: it holds no record\)"):
+        load_test_set("gsm8k")
 
 
 def test_no_torch_and_no_harness_needed() -> None:

@@ -23,17 +23,24 @@ from ultrafuser.stand_ins import Place, is_list, with_stand_ins
 __all__ = ["Recipe", "load_recipe", "read_recipe", "shipped_recipes"]
 MUST_BE_GIVEN = "???"
 ATTEMPTS = 4  # at a recipe with stand-ins: taking out a part may leave a whole with too few of them
+MOST_VALUES = 100_000  # in a file whose aliases are written out; with ten aliases of ten aliases of .. a line makes billions
 Schema = TypeVar("Schema", bound=WholeRecipe)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but a key that stands twice in one section is a mistake, not the last one's value."""
+    """PyYAML's safe loader, but a key that stands twice in one section is a mistake, and so are endless aliases."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        root: yaml.Node | None = super().get_single_node()
+        if root and _values(root, {}) > MOST_VALUES:
+            raise yaml.YAMLError(f"with its aliases written out it holds more than {MOST_VALUES:,} values")
+        return root
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
+        first: dict[str, yaml.Node] = {}
         for key, _ in node.value:
-            if keys.count(key.value) > 1:
-                raise yaml.YAMLError(f"'{key.value}' stands twice in one section, first in line {key.start_mark.line + 1}")
+            if isinstance(key, yaml.ScalarNode) and (other := first.setdefault(key.value, key)) is not key:
+                raise yaml.YAMLError(f"'{key.value}' stands twice in one section, first in line {other.start_mark.line + 1}")
         return super().construct_mapping(node, deep)
 
 
@@ -74,9 +81,27 @@ def _find(schema: type[WholeRecipe], path: str | Path) -> Path:
     raise UserError(f"{path}: no such recipe" + (near or f"; give a file or one of {', '.join(shipped)}"))
 
 
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values ``node`` holds when every alias in it is written out; ``known`` remembers the parts."""
+    if id(node) not in known:
+        parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts if isinstance(part, yaml.Node))
+    return known[id(node)]
+
+
+def _parse(text: str) -> Any:
+    """``text`` as YAML. Raises `yaml.YAMLError` for whatever is wrong with it."""
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply, or an alias stands in what it stands for") from None
+    except (ValueError, LookupError, AttributeError) as error:  # what the constructors raise for 2024-13-01 or !!bool maybe
+        raise yaml.YAMLError(f"a value is not what it looks like: {error}") from None
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        raw = _parse(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):
@@ -98,7 +123,7 @@ def _apply(raw: dict[str, Any], override: str) -> str | None:
                 node[part] = {}
             node = node[key]
         key = _key(node, last)
-        node[key] = yaml.safe_load(text)
+        node[key] = _parse(text)
     except yaml.YAMLError:
         return f"override '{override}': the value is not valid YAML; quote it"
     except LookupError as error:

@@ -1,14 +1,18 @@
-"""What a recipe says that is possible by itself but not together, and files that do not exist: for `schema.Recipe`."""
+"""What a recipe says that is possible by itself but not together, and files that do not exist: for `schema.Recipe`.
+
+What concerns training alone is the same for `ultrafuser.train`: `train.stage.check_stages` raises it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
 from ultrafuser.errors import did_you_mean
-from ultrafuser.schema import BASE, MEAN, MIXED, Pretrain, Recipe, Specialist, Training, names_file
+from ultrafuser.schema import BASE, MEAN, MIXED, Pretrain, Recipe, Specialist, Stage, TrainOptions, names_file
 
+ANY_TRACKER = ("all", "none")  # words of transformers for all that are installed, and for none
 TEMPLATES = resources.files("ultrafuser") / "tokens" / "templates"
 
 
@@ -16,7 +20,7 @@ def contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield ``(key, mistake)``; see `schema.WholeRecipe`."""
     yield from _specialist_contradictions(recipe)
     yield from _data_contradictions(recipe)
-    yield from _stage_contradictions(recipe)
+    yield from _below("train", training_contradictions(recipe.train.stages, recipe.train))
     if recipe.pretrain:
         yield from _pretrain_contradictions(recipe, recipe.pretrain)
     elif recipe.world:
@@ -87,15 +91,35 @@ def _data_contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
                 yield f"data.{key}.{place}", f"'{path}': no such file"
 
 
-def _stage_contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    names = [stage.name for stage in recipe.train.stages]
-    for place, stage in enumerate(recipe.train.stages):
-        key = f"train.stages.{place}"
+def training_contradictions(stages: Sequence[Stage], options: TrainOptions) -> Iterator[tuple[str, str]]:
+    """Yield ``(key, mistake)`` for stages and options that cannot be together, and for trackers that are not there."""
+    names = [stage.name for stage in stages]
+    if not names:
+        yield "stages", "no stage to train; give at least one"
+    elif not any(stage.steps for stage in stages):
+        yield "stages", f"nothing to train: 0 steps in stage {' and stage '.join(names)}; give at least one of them some"
+    for place, stage in enumerate(stages):
+        key = f"stages.{place}"
         if stage.name in names[:place]:
             yield f"{key}.name", f"'{stage.name}' is the name of another stage too; rename one"
-        yield from _within(key, stage)
-        if recipe.train.load_in and stage.moves != "gate" and stage.steps:
-            yield f"{key}.moves", f"'{stage.moves}' cannot be with train.load_in={recipe.train.load_in}: only 'gate' can"
+        yield from _below(key, stage.contradictions())
+        if options.load_in and stage.moves != "gate" and stage.steps:
+            frozen = f"stage '{stage.name}' moves '{stage.moves}', but load_in={options.load_in} freezes the specialists"
+            yield f"{key}.moves", f"{frozen}; train only the gate or drop load_in"
+    if options.report_to:
+        yield from _tracker_contradictions(options.report_to)
+
+
+def _tracker_contradictions(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    from transformers.integrations import integration_utils  # only here: it loads torch
+
+    known, installed = integration_utils.INTEGRATION_TO_CALLBACK, integration_utils.get_available_reporting_integrations()
+    for name in names:
+        if name not in (*known, *ANY_TRACKER):
+            yield "report_to", f"'{name}' is not one of {', '.join(sorted(known))}{did_you_mean(name, known)}"
+        elif name not in (*installed, *ANY_TRACKER):
+            there = ", ".join(installed) or "none"
+            yield "report_to", f"'{name}' is not installed (installed are: {there}); install it or leave it out"
 
 
 def _pretrain_contradictions(recipe: Recipe, pretrain: Pretrain) -> Iterator[tuple[str, str]]:
@@ -103,8 +127,8 @@ def _pretrain_contradictions(recipe: Recipe, pretrain: Pretrain) -> Iterator[tup
         yield "pretrain.vocab_size", f"{pretrain.vocab_size} cannot be with a section 'world', which has its own words; drop it"
     if not recipe.world and not pretrain.vocab_size:
         yield "pretrain.vocab_size", "is missing: how many tokens the tokenizer shall have"
-    yield from _within("pretrain.base", pretrain.base)
-    yield from _within("pretrain.specialist", pretrain.specialist)
+    yield from _below("pretrain.base", pretrain.base.contradictions())
+    yield from _below("pretrain.specialist", pretrain.specialist.contradictions())
     geometry, key = pretrain.geometry, "pretrain.geometry"
     heads = geometry.num_attention_heads
     if geometry.hidden_size % (2 * heads):  # rotary embeddings turn pairs
@@ -113,5 +137,6 @@ def _pretrain_contradictions(recipe: Recipe, pretrain: Pretrain) -> Iterator[tup
         yield f"{key}.num_key_value_heads", f"{geometry.num_key_value_heads} must divide num_attention_heads={heads}"
 
 
-def _within(key: str, training: Training) -> Iterator[tuple[str, str]]:
-    yield from ((f"{key}.{part}", text) for part, text in training.contradictions())
+def _below(key: str, found: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """What was found in the section ``key``, with its keys as they are in the whole."""
+    yield from ((f"{key}.{part}", text) for part, text in found)

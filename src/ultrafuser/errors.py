@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
     """A mistake of the user's: the message says what is wrong, where, and what to do, in one line."""
+
+
+def require_list(name: str, value: Any) -> None:
+    """Raise `UserError` for a text in the place of a list: each of its letters would count as an item."""
+    if isinstance(value, str):
+        raise UserError(f"{name}={value!r}: a list is wanted, such as [{value!r}]")
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line; a line that ends with a colon only announces the next."""
+    text = re.sub(r":\s*\n\s*", ": ", str(error).strip())
+    return next(iter(text.splitlines()), type(error).__name__)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

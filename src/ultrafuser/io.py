@@ -56,6 +56,14 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path}: not valid JSON ({error})") from None
 
 
+def read_json_object(path: Path | str) -> dict[str, Any]:
+    """Read a JSON file that holds keys with their values; one that is missing, broken or of another kind is a `UserError`."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must hold keys with their values, in braces; fetch it again")
+    return value
+
+
 def require_new(path: Path | str, *, overwrite: bool = False, inputs: Iterable[Path | str] = ()) -> Path:
     """Return ``path`` if it may be written: absent, an empty directory, or ``overwrite`` given.
 
@@ -72,6 +80,14 @@ def require_new(path: Path | str, *, overwrite: bool = False, inputs: Iterable[P
     for kept, what in [*((Path(read), f"{read}, which is read from") for read in inputs), (Path.cwd(), "the current directory")]:
         if kept.exists() and kept.resolve().is_relative_to(path.resolve()):
             raise UserError(f"{path}: is or holds {what}; choose another output")
+    return path
+
+
+def require_new_directory(path: Path | str, *, overwrite: bool = False, inputs: Iterable[Path | str] = ()) -> Path:
+    """`require_new` for what will be a directory: that replaces no file, whatever was asked. Raises `UserError`."""
+    path = require_new(path, overwrite=overwrite, inputs=inputs)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: is a file; give the name of a directory")
     return path
 
 
@@ -150,7 +166,7 @@ def new_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[Path
 
     An existing ``path`` is kept until the new one is complete. A full disk becomes a `UserError`.
     """
-    path = require_new(path, overwrite=overwrite)
+    path = require_new_directory(path, overwrite=overwrite)
     with _new_part(path, directory=True) as staging, _full_disk_refused(path):
         yield staging
         if path.exists():

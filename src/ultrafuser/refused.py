@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BeforeValidator, ValidationError
+from pydantic_core import ErrorDetails, PydanticKnownError
 
 from ultrafuser.errors import UserError, did_you_mean
 from ultrafuser.stand_ins import KEY, Place, known_keys
@@ -66,6 +66,25 @@ def told_plainly(section: Section) -> Section:
     return section
 
 
+def in_our_words(details: ErrorDetails) -> str:
+    """What a value must be; what a check of ours, or of the command line's, says about it stays as it is."""
+    context = details.get("ctx", {})
+    if details["type"] == "value_error":
+        return str(context["error"])
+    return WANTED[details["type"]].format(**context) if details["type"] in WANTED else details["msg"]
+
+
+def not_a_boolean(kind: Literal["int_type", "float_type"]) -> BeforeValidator:
+    """Refuses true and false where a number is meant, which to Python are 1 and 0; ``yes`` and ``on`` are YAML's true."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, bool):
+            raise PydanticKnownError(kind)
+        return value
+
+    return BeforeValidator(check)
+
+
 def dotted(place: Place) -> str:
     """``train.stages.0.steps``."""
     return ".".join(str(part) for part in place if part != KEY)
@@ -84,8 +103,8 @@ def _describe(schema: type, details: ErrorDetails) -> str:
     if details["type"] == "missing":
         return ": is missing"
     if details["type"] == "value_error":  # from a check of ours, and without the value: a URL may hold a password
-        return f": {context['error']}"
-    wanted = WANTED[details["type"]].format(**context) if details["type"] in WANTED else details["msg"]
+        return f": {in_our_words(details)}"
+    wanted = in_our_words(details)
     if place[-1] == KEY:
         return f": the key {wanted}"
     allowed = context.get("expected", "").replace(" or ", ", ").replace("'", "").split(", ")

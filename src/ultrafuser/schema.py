@@ -18,22 +18,26 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from ultrafuser.refused import told_plainly
-from ultrafuser.seeds import LARGEST_SEED
+from ultrafuser.refused import not_a_boolean, told_plainly
 
 CLOSED = ConfigDict(extra="forbid")  # no keys but those declared
 LINES_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 DATA_SUFFIXES = (*LINES_SUFFIXES, ".parquet")
+LARGEST_SEED = 2**31 - 1  # numpy takes 32 bits, and every stage adds its number
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
-Vocabulary = Annotated[int, Field(ge=260)]  # all bytes and the special tokens
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+WholeNumber = Annotated[int, not_a_boolean("int_type")]
+Number = Annotated[float, not_a_boolean("float_type")]
+Positive = Annotated[WholeNumber, Field(ge=1)]
+Count = Annotated[WholeNumber, Field(ge=0)]
+Seed = Annotated[WholeNumber, Field(ge=0, le=LARGEST_SEED)]
+Vocabulary = Annotated[WholeNumber, Field(ge=260)]  # all bytes and the special tokens
+Rate = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Moves = Literal["gate", "lora", "all"]
 LoadIn = Literal["8bit", "4bit"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["auto", "bf16", "no"]
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_restarts", "polynomial", "inverse_sqrt"]
 # Names in a run's table of scores that no specialist or domain may have: the row of the common base (others that are no
 # specialist's have a space in them), the column of the mean over the domains, and that of the world's tasks of two domains.
@@ -74,7 +78,7 @@ class Fuse(Section):
 
     gate_hidden_size: Positive = 512
     template: str | None = None  # one common template for all: a shipped template's name or a Jinja file
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None  # none: as the specialists are
+    dtype: Dtype | None = None  # none: as the specialists are
 
 
 class Data(Section):
@@ -83,7 +87,7 @@ class Data(Section):
     directory: str | None = None
     train: Strings = ()  # files or hub datasets, in order
     heldout: Strings = ()  # other files, only judged on
-    heldout_share: Annotated[float, Field(ge=0, lt=1)] = 0.0  # instead: this share of the training conversations, chosen by hash
+    heldout_share: Annotated[Number, Field(ge=0, lt=1)] = 0.0  # instead: this share of the training conversations, chosen by hash
     leave_out: str | None = None  # records in which this field is set are left out
     domains: Annotated[Strings, Field(min_length=1)] = ("text", "code", "math")
     max_length: Positive = 2048
@@ -169,7 +173,7 @@ class TrainOptions:
 
     load_in: LoadIn | None = None
     micro_batch_size: Positive = 8
-    mixed_precision: Literal["auto", "bf16", "no"] = "auto"
+    mixed_precision: Precision = "auto"
     gradient_checkpointing: bool = False
     torch_compile: bool = False
     num_workers: Count = 0

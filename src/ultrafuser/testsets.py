@@ -156,10 +156,13 @@ def _from_hub(name: str) -> list[Record]:
     except Exception as error:  # the loader raises whatever its network, cache and parser layers do
         raise _not_loaded(name, hub.reason(error)) from None
     try:
-        return HUB[name].convert(parts)
+        records = HUB[name].convert(parts)
     except Exception as error:  # a row of another form breaks the conversion anywhere
         what = f"no field {error}" if isinstance(error, KeyError) else error
         raise _not_loaded(name, f"its rows are not as they were ({what})") from None
+    if not records:
+        raise _not_loaded(name, "it holds no record")
+    return records
 
 
 def _not_loaded(name: str, reason: str) -> UserError:

@@ -8,11 +8,15 @@ full test set of 5,000 problems. AGIEval's copy there has no worked solutions, s
 from __future__ import annotations
 
 import ast
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ultrafuser.boxed import last_boxed
+
+logger = logging.getLogger(__name__)
 Row = Mapping[str, Any]
 Record = dict[str, Any]
 MATH_SUBJECTS = (
@@ -42,27 +46,6 @@ class HubSource:
 def _each(convert: Callable[[Row, int], Record]) -> Callable[[list[list[Row]]], list[Record]]:
     """Convert row by row, over all parts; the second argument is the row's number."""
     return lambda parts: [convert(row, number) for number, row in enumerate(row for part in parts for row in part)]
-
-
-# An escaped brace is part of the answer, whichever box it is in.
-_BRACES = re.compile(r"\\[{}]|(?P<box>\\(?:boxed|fbox)(?=[\s{])\s*)(?P<brace>\{)?|(?P<open>\{)|(?P<close>\})")
-_UNBRACED = re.compile(r"[^$\n]*")
-
-
-def last_boxed(text: str) -> str | None:
-    r"""What stands in the last complete ``\boxed{..}`` (or ``\fbox{..}``, or ``\boxed 5``) that is not empty; None if none is."""
-    open_braces: list[int | None] = []  # where an open box's content begins; None: another brace
-    boxes: dict[int, str] = {}  # contents by where they begin
-    for found in _BRACES.finditer(text):
-        if found["open"]:
-            open_braces.append(None)
-        elif found["brace"]:
-            open_braces.append(found.end())
-        elif found["box"]:
-            boxes[found.end()] = _UNBRACED.match(text, found.end())[0].strip()  # type: ignore[index]  # it always matches
-        elif found["close"] and open_braces and (start := open_braces.pop()) is not None:
-            boxes[start] = text[start : found.start()].strip()
-    return next((boxes[start] for start in sorted(boxes, reverse=True) if boxes[start]), None)
 
 
 def derive_instruction(prompt: str, entry_point: str) -> Record:
@@ -175,9 +158,13 @@ def _truthfulqa(row: Row, number: int) -> Record:
 
 
 def _alpaca_eval(parts: list[list[Row]]) -> list[Record]:
-    """Two files with the answers of the two reference models, matched by their instructions."""
+    """Two files with the answers of the two reference models, matched by their instructions; those in one only are told."""
     older, newer = parts
     by_instruction = {row["instruction"]: row["output"] for row in older}
+    known = {row["instruction"] for row in newer}
+    if lone := by_instruction.keys() ^ known:
+        share = f"{len(lone)} of {len(by_instruction.keys() | known)} instructions"
+        logger.warning("note: alpaca_eval: %s are left out, since only one of the two reference models has an answer", share)
     return [
         {
             "id": f"alpaca_eval-{number}",

@@ -6,6 +6,7 @@ import io
 import itertools
 import re
 import xml.etree.ElementTree as ElementTree
+from html import unescape
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -197,7 +198,10 @@ def test_inspect_page_and_terminal():
     assert "the answer is empty" in console.file.getvalue() and "the answer is empty" in inspect_html(empty, NAMES)
 
 
-@pytest.mark.parametrize(("tokens", "limit", "cut"), [(["a", "b"], 2, True), (["a", END_MARK], 2, False), (["a", "b"], 3, False)])
+@pytest.mark.parametrize(
+    ("tokens", "limit", "cut"),
+    [(["a", "b"], 2, " (--max-new-tokens)"), (["a", END_MARK], 2, None), (["a", "b"], 3, " (the model's positions)")],
+)
 def test_inspect_says_what_was_cut_off(tokens, limit, cut, tmp_path, monkeypatch):
     """Catches an answer cut off in silence, on the terminal or the page, and a whole one that is called cut off."""
     monkeypatch.setattr("ultrafuser.analyse.inspect.trace_answer", lambda *args: trace(tokens))
@@ -205,7 +209,8 @@ def test_inspect_says_what_was_cut_off(tokens, limit, cut, tmp_path, monkeypatch
     inspect_prompt(model, None, [], max_new_tokens=limit, console=console)
     inspect_prompt(model, None, [], max_new_tokens=limit, html=tmp_path / "page.html")
     for said in (console.file.getvalue(), (tmp_path / "page.html").read_text()):
-        assert "2 tokens" in said and (", cut off there (--max-new-tokens)" in said) == cut
+        said = unescape(said)
+        assert f"2 tokens, cut off there{cut} · mean" in said if cut else "2 tokens · mean" in said
 
 
 def test_inspect_refuses_a_plain_model():

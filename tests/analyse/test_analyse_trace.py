@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tiny import tiny_specialist, tiny_tokenizer
 from ultrafuser.analyse.trace import END_MARK, token_texts, trace_answer, trace_conversations
 from ultrafuser.data.conversations import Conversation
+from ultrafuser.errors import UserError
 from ultrafuser.model.fuse import fuse
 
 NAMES = ["text", "code", "math"]
@@ -80,8 +81,36 @@ def test_generated_answer_has_the_weights_it_was_made_with(fused):
             ids = [*ids, int(output.logits[0, -1].argmax())]
             if ids[-1] in model.generation_config.eos_token_id:
                 break
-    assert trace.tokens == token_texts(tokenizer, ids[prompt:], tokenizer.eos_token_id)
+    assert trace.tokens == token_texts(tokenizer, ids[prompt:], model.generation_config.eos_token_id)
     torch.testing.assert_close(torch.tensor(trace.weights), torch.stack(weights), atol=1e-5, rtol=1e-4)
+
+
+def test_every_end_token_ends_an_answer(fused, monkeypatch):
+    """Catches an answer that ends with another of the model's end tokens, as Llama 3 has several, shown as if it went on."""
+    model, tokenizer = fused
+    messages = [{"role": "user", "content": "The quick brown fox"}]
+    monkeypatch.setattr(model.generation_config, "eos_token_id", None)
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=False)
+    made = model.generate(prompt, max_new_tokens=8, do_sample=False)[0, prompt.shape[1] :].tolist()
+    last = next(token for place, token in enumerate(made) if place and token not in made[:place])
+    length = made.index(last) + 1
+    for ends in (last, [tokenizer.eos_token_id, last]):
+        monkeypatch.setattr(model.generation_config, "eos_token_id", ends)
+        trace = trace_answer(model, tokenizer, messages, length)
+        assert len(trace.tokens) == length and trace.tokens[-1] == END_MARK and END_MARK not in trace.tokens[:-1]
+
+
+def test_answers_stay_within_the_positions(fused, monkeypatch):
+    """Catches a prompt or an answer beyond what the model has positions for, which it has never learnt to read."""
+    model, tokenizer = fused
+    messages = [{"role": "user", "content": "The quick brown fox"}]
+    prompt = len(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+    monkeypatch.setattr(model.generation_config, "eos_token_id", None)
+    monkeypatch.setattr(model.config, "max_position_embeddings", prompt + 3)
+    assert len(trace_answer(model, tokenizer, messages, 8).tokens) == 3
+    monkeypatch.setattr(model.config, "max_position_embeddings", prompt)
+    with pytest.raises(UserError, match=f"the prompt has {prompt} tokens, but this model has {prompt} positions; shorten it"):
+        trace_answer(model, tokenizer, messages, 8)
 
 
 def test_labels(fused):
@@ -103,15 +132,15 @@ def test_characters_of_several_tokens():
     """Bytes of one character must come out as that character once, not as replacement marks; nothing may be lost."""
     tokenizer = tiny_tokenizer()
     ids = tokenizer("say é€🙂 now").input_ids
-    texts = token_texts(tokenizer, [*ids, tokenizer.eos_token_id], tokenizer.eos_token_id)
+    texts = token_texts(tokenizer, [*ids, tokenizer.eos_token_id], [tokenizer.eos_token_id])
     assert "".join(texts) == f"say é€🙂 now{END_MARK}"
     assert len(texts) == len(ids) + 1 and "" in texts
     broken = tokenizer("🙂").input_ids[:2]
-    assert "".join(token_texts(tokenizer, [*broken, tokenizer.eos_token_id], tokenizer.eos_token_id)) == f"\ufffd{END_MARK}"
+    assert "".join(token_texts(tokenizer, [*broken, tokenizer.eos_token_id], [tokenizer.eos_token_id])) == f"\ufffd{END_MARK}"
 
 
 def test_leading_spaces():
     """Each token's space belongs to it, also right after an end token: catches decoding token by token."""
     tokenizer = tiny_tokenizer()
     ids = tokenizer("The lazy dog").input_ids
-    assert "".join(token_texts(tokenizer, [*ids, 2, *ids], 2)) == f"The lazy dog{END_MARK}The lazy dog"
+    assert "".join(token_texts(tokenizer, [*ids, 2, *ids], [2])) == f"The lazy dog{END_MARK}The lazy dog"

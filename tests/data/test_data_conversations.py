@@ -180,6 +180,7 @@ def test_bad_files(tmp_path):
     for name, message in {
         "trian.jsonl": r"no such file or directory; did you mean 'train\.jsonl'\?",
         "nothing": r"no such file or directory",
+        "train.jsonl:train": r"a file has no splits; give .*train\.jsonl$",
         "empty.jsonl": r"holds no conversation",
         "a.txt": r"unknown kind of data file; give one that ends in \.jsonl",
         "a.parquet": r"cannot be read as Parquet",

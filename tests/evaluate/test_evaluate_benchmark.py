@@ -80,6 +80,14 @@ def test_tasks_without_a_judge():
         require_judge(choose_tasks(["alpaca_eval", "mt_bench"]), None)
 
 
+def test_a_judge_without_tasks(tmp_path):
+    """Who pays for a judge, and asks for tasks that none is needed for, has forgotten one, and must not find out at the end."""
+    judge = JudgeSettings("http://localhost/v1", "m", tmp_path / "v.sqlite")
+    require_judge(choose_tasks(["gsm8k", "mt_bench"]), judge)
+    with pytest.raises(UserError, match=r"^--judge-url: there is nothing to judge, only alpaca_eval and mt_bench are; "):
+        require_judge(choose_tasks(["gsm8k", "miniworld"]), judge)
+
+
 def test_naming_models(trio, settings, tmp_path):
     """Names, the rows that are specialists, and mistakes before anything is loaded."""
     models = find_models([f"a={trio['text']}", trio["code"], trio["fused"]], settings)
@@ -92,6 +100,8 @@ def test_naming_models(trio, settings, tmp_path):
         find_models([trio["code"], f"code={trio['math']}"], settings)
     with pytest.raises(UserError, match="no such directory; did you mean"):
         find_models([f"{trio['code']}e"], settings)
+    with pytest.raises(UserError, match=r"^--out .*: is the directory of 'code', which is judged; choose another$"):
+        find_models([trio["fused"], trio["code"]], replace(settings, out=trio["code"] / "."))
     bare = shutil.copytree(trio["text"], tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
     assert AutoTokenizer.from_pretrained(bare).chat_template is None
@@ -134,7 +144,7 @@ def test_nothing_is_lost_when_something_fails(trio, settings, tmp_path, tiny_dat
     assert done == {*both, ("code", "aqua")}
     assert len(results.outcomes) == 12 and all(isinstance(one, Failure) for one in results.failures.values())
     assert "no such file" in results.failures["code", "mbpp"].reason
-    assert "lack 1 weights, such as model.norm.weight" in results.failures["broken", "gsm8k"].reason
+    assert "lack 1 weight, such as model.norm.weight" in results.failures["broken", "gsm8k"].reason
     assert results.failures["text", "aqua"].reason.startswith("ValueError: a mistake of ours (more in ")
     assert "in two lines" in (settings.out / "failures.log").read_text()
     lines = capsys.readouterr().err.splitlines()
@@ -261,6 +271,19 @@ def test_specialists_inside_a_fused_model(trio, settings):
     assert not (settings.out / ".specialists").exists()
 
 
+def test_a_specialist_beside_another_model_of_its_name(trio, settings):
+    """A given model of an inside one's name, which may be quite another, must neither take its row nor make up the bar."""
+    both = replace(settings, with_specialists=True)
+    results = evaluate_models([trio["fused"], f"math={trio['text']}"], ["truthfulqa_mc2"], both)
+    assert list(results.models) == ["text", "code", "fused.math", "fused", "math"] and not results.failures
+    assert results.specialists == ["text", "code", "fused.math"]
+    alone = evaluate_models([trio["math"]], ["truthfulqa_mc2"], replace(settings, out=settings.out / "alone"))
+    of = {model: score.records for (model, _), score in results.scores.items()}
+    assert of["fused.math"] == alone.scores["math", "truthfulqa_mc2"].records != of["math"]
+    with pytest.raises(UserError, match=r"two models are called 'fused\.math'; give other names"):
+        find_models([trio["fused"], f"math={trio['text']}", f"fused.math={trio['math']}"], both)
+
+
 def made(settings, values, *, tasks=("gsm8k", "mt_bench"), specialists=("a", "b")) -> Results:
     """Results with given values, by model."""
     models = list(values)
@@ -379,6 +402,14 @@ def test_judged_tasks(trio, settings, tmp_path):
     results = evaluate_models([trio["code"]], tasks, gone)
     assert set(results.failures) == {("code", "alpaca_eval"), ("code", "mt_bench")}
     assert all("cannot be reached" in failure.reason for failure in results.failures.values())
+    with FakeEndpoint(script=lambda body, n: Reply(text=verdict)) as judge:
+        elsewhere = JudgeSettings(judge.base_url, "fake", store, data_dir=data)
+        before = read(there)
+        with pytest.raises(UserError, match="give --judge-moved"):
+            evaluate_models([trio["code"]], tasks, replace(there, judge=elsewhere))
+        assert read(there) == before  # refused before the results were touched
+        moved = evaluate_models([trio["code"]], tasks, replace(there, judge=replace(elsewhere, moved=True)))
+        assert not moved.failures and not judge.requests
 
 
 def test_harness_is_imported_late():

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from ultrafuser.evaluate.extract import read_math, read_number, read_yes_no, without_thoughts
+from ultrafuser.endpoints.thoughts import without_thoughts
+from ultrafuser.evaluate.extract import read_math, read_number, read_yes_no
 from ultrafuser.evaluate.extract_letter import read_letter
 from ultrafuser.evaluate.extract_program import read_program
 from ultrafuser.evaluate.python_code import future_first

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate.judged.extract_verdict import parse_rating, parse_verdict
-from ultrafuser.evaluate.judged.settings import JudgeSettings, parse_prices
+from ultrafuser.evaluate.judged.settings import REFERENCES, JudgeSettings, judge_from_options, parse_prices
 
 
 @pytest.mark.parametrize(
@@ -85,16 +86,56 @@ def test_ratings(text: str, expected: float | None) -> None:
         ({"budget": 1.0}, "--judge-budget needs --judge-price"),
         ({"budget": 0.0, "prices": (1.0, 1.0)}, "--judge-budget: 0 is no budget"),
         ({"budget": float("nan"), "prices": (1.0, 1.0)}, "--judge-budget: nan is no budget"),
-        ({"prices": (-1.0, 1.0)}, "--judge-price: "),
+        ({"prices": (-1.0, 1.0)}, "--judge-price=-1.0: must be at least 0"),
+        ({"prices": (1.0, float("inf"))}, "--judge-price=inf: must be finite"),
+        ({"model": 3}, "--judge-model=3: must be text"),
+        ({"model": ""}, "--judge-model='': must have a length of at least 1"),
+        ({"concurrency": 0}, "concurrency=0: must be at least 1"),
+        ({"timeout": 0}, "timeout=0: must be above 0"),
         ({"limit": 0}, "limit: 0 questions"),
     ],
 )
 def test_options_that_cannot_be(changes: dict, line: str) -> None:
-    """A mistake in an option shows late, as a traceback, or with a password from the URL."""
+    """A mistake in an option shows late, as a traceback, in pydantic's words, or with a password from the URL."""
     with pytest.raises(UserError) as error:
         JudgeSettings(**{"base_url": "http://localhost/v1", "model": "m", "store": Path("x"), **changes})
     assert line in str(error.value)
-    assert "\n" not in str(error.value) and "secret" not in str(error.value)
+    assert "\n" not in str(error.value) and "secret" not in str(error.value) and "nput" not in str(error.value)
+
+
+NOTHING: dict[str, Any] = {"price": None, "api_key_env": None, "budget": None, "reference": None, "moved": False}
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [
+        ("--judge-price", {"price": "1,2"}),
+        ("--judge-price", {"price": ""}),
+        ("--judge-key-env", {"api_key_env": "KEY"}),
+        ("--judge-budget", {"budget": 0.0}),
+        ("--judge-reference", {"reference": REFERENCES[1]}),
+        ("--judge-moved", {"moved": True}),
+    ],
+)
+def test_options_without_a_judge(option: str, given: dict[str, Any]) -> None:
+    """What is said of a judge that is not given is ignored without a word: a budget that holds nothing back, say."""
+    with pytest.raises(UserError) as error:
+        judge_from_options(None, None, **(NOTHING | given), store=Path("x"))
+    assert str(error.value) == f"{option}: there is no judge; give --judge-url and --judge-model too, or leave it out"
+
+
+def test_judge_from_options() -> None:
+    """An option gets lost on its way or into another's place; half of a judge is taken for one or for none."""
+    assert judge_from_options(None, None, **NOTHING, store=Path("x")) is None
+    for half in (("http://h/v1", None), (None, "m")):
+        with pytest.raises(UserError, match="--judge-url and --judge-model are given together"):
+            judge_from_options(*half, **NOTHING, store=Path("x"))
+    plain = judge_from_options("http://h/v1", "m", **NOTHING, store=Path("x"), limit=2)
+    assert plain == JudgeSettings("http://h/v1", "m", Path("x"), limit=2)
+    given = {"price": "1,2", "api_key_env": "KEY", "budget": 3.0, "reference": REFERENCES[1], "moved": True}
+    expected = {"prices": (1.0, 2.0), "api_key_env": "KEY", "budget": 3.0, "reference": REFERENCES[1], "moved": True}
+    chosen = judge_from_options("http://h/v1", "m", **given, store=Path("x"))
+    assert chosen == JudgeSettings("http://h/v1", "m", Path("x"), **expected)
 
 
 def test_prices() -> None:

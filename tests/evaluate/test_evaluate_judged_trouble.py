@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from judged_world import (
     REFERENCE_QUALITY,
+    always_first,
     fair,
     grader,
     model,
@@ -98,6 +99,22 @@ def test_unknown_model(folder: Path) -> None:
         assert "has no model 'big-jugde', only big-judge, small-judge; did you mean 'big-judge'?" in one_line(error)
     with FakeEndpoint(script=fair, models=("org/judge", "judge")) as server:
         run_alpaca_eval(model(mixed), settings(server, folder, model="judge"))
+
+
+def test_another_judge_of_the_same_name(folder: Path) -> None:
+    """Verdicts of one model pass for those of another that a second server calls alike; or a server that moved starts anew."""
+    with FakeEndpoint(script=always_first) as other, FakeEndpoint(script=fair) as server:
+        run_alpaca_eval(model(mixed), settings(other, folder))
+        with pytest.raises(UserError) as error:
+            run_alpaca_eval(never, settings(server, folder))
+        urls = f"from {other.base_url}, not from {server.base_url}; if that is the same judge give --judge-moved"
+        assert f"judge.sqlite: holds verdicts of 'fake' {urls}, else choose another --out" in one_line(error)
+        assert not server.requests
+        run_alpaca_eval(model(mixed), settings(other, folder))  # where it was
+        assert run_alpaca_eval(model(mixed), settings(server, folder, store=folder / "own.sqlite")).value == CLEAN
+        before = len(server.requests)
+        assert run_alpaca_eval(model(mixed), settings(server, folder, moved=True)).value == 0.5
+        assert len(server.requests) == before and len(other.requests) == 2 * COUNT
 
 
 # -- fails now and then: nothing of it shows in the score

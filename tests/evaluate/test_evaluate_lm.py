@@ -126,6 +126,18 @@ def test_long_prompts_are_never_cut(trio, monkeypatch):
     assert [value == LEFT_OUT for value in values] == [count + 1 > 65 for count in tokens]
 
 
+def test_notes_count_requests_on_both_sides(lm):
+    """A prompt that a task asks twice is two of its requests: "1 of 2" where both were cut off is half of the truth."""
+    lm.start("options")
+    lm.generate_until([ask("Z", 5), ask("Z", 5), ask("ZZ", 5)])
+    for prompt in ("Z", "ZZ"):
+        lm.room.answered((prompt, {"max_gen_toks": 5}), 5)
+    assert lm.room.notes() == ["at least 3 of 3 answers were cut off at 5 tokens"]
+    lm.start("options")
+    lm.loglikelihood([Instance("loglikelihood", {}, ("ZZ", option), 0) for option in ("", "A", "")])
+    assert lm.room.notes()[0].startswith("2 of 3 options add no token")
+
+
 def test_answers_that_were_cut_off_are_told(lm):
     """An answer that fills what it may have is no whole answer; one that ended earlier is not counted."""
     lm.start("answers")

@@ -118,7 +118,8 @@ def test_not_finite_is_a_problem(tmp_path: Path) -> None:
     weights["model.norm.weight"][3] = float("nan")
     save_file(weights, bad / "model.safetensors", metadata={"format": "pt"})
     assert check([good, bad]).problems == [
-        f"{bad}: tensor model.norm.weight holds numbers that are not finite (nan or inf); fetch it again"
+        f"specialist 'bad': tensor model.norm.weight holds numbers that are not finite (nan or inf); fetch {bad} again, "
+        "or take an earlier checkpoint of it"
     ]
 
 
@@ -149,7 +150,7 @@ def test_dropped_tokens_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         assert told in notes and dtypes in notes
 
 
-def test_dtypes_are_told(tmp_path: Path) -> None:
+def test_dtypes_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Catches weights that silently take twice the room, since a few of a specialist's are float32, or that lose digits."""
     half = {"seed": 1, "dtype": torch.bfloat16}
     folders = [tiny_specialist(tmp_path / "text", **half), tiny_specialist(tmp_path / "code", **half)]
@@ -158,9 +159,11 @@ def test_dtypes_are_told(tmp_path: Path) -> None:
     weights["model.norm.weight"] = weights["model.norm.weight"].float()
     save_file(weights, folders[0] / "model.safetensors", metadata={"format": "pt"})
     told = "dtypes: text bfloat16 and float32, code bfloat16; fused in "
-    assert told + "float32" in check(folders, logit_scale=False).notes
-    card = fuse(folders, tmp_path / "fused", options=FuseOptions(dtype="bfloat16")) / "README.md"
-    assert told + "bfloat16" in card.read_text()
+    notes = check(folders, logit_scale=False).notes
+    assert told + "float32" in notes and not any("rounded" in note for note in notes)
+    card = (fuse(folders, tmp_path / "fused", options=FuseOptions(dtype="bfloat16")) / "README.md").read_text()
+    rounded = "text: weights are rounded to bfloat16, and stay so when they are extracted"
+    assert f"- {told}bfloat16\n" in card and f"- {rounded}\n" in card and f"note: {rounded}" in caplog.text
 
 
 def test_no_bars(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

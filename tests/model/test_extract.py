@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tiny import tiny_specialist, tiny_tokenizer
 from ultrafuser.errors import UserError
 from ultrafuser.model.extract import extract
-from ultrafuser.model.fuse import fuse
+from ultrafuser.model.fuse import FuseOptions, fuse
 
 NAMES = ("text", "code", "math", "half", "mixed")
 
@@ -66,6 +66,19 @@ def test_bit_identical(root: Path, tmp_path: Path, name: str) -> None:
     assert {path.name for path in out.iterdir()} == {path.name for path in (root / name).iterdir()}
 
 
+@pytest.mark.parametrize(("name", "told"), [("text", "float32 to bfloat16"), ("half", ""), ("mixed", "float32 to bfloat16")])
+def test_what_was_rounded_is_told(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, told: str) -> None:
+    """Catches rounded numbers given back as if they were the exact ones, and exact ones said to be rounded."""
+    fused = fuse([root / "text", root / "half", root / "mixed"], tmp_path / "fused", options=FuseOptions(dtype="bfloat16"))
+    caplog.clear()
+    out = extract(fused, name, tmp_path / name)
+    before, after = load(root / name), load(out)
+    assert before.keys() == after.keys() and {tensor.dtype for tensor in after.values()} == {torch.bfloat16}
+    assert all(torch.equal(before[key].bfloat16(), after[key]) for key in before)
+    assert caplog.messages == ([f"note: {name}: fusing has rounded its weights from {told}; they stay so"] if told else [])
+    assert AutoModelForCausalLM.from_pretrained(out).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_from_shards_of_save_pretrained(root: Path, tmp_path: Path, name: str) -> None:
     """Catches a reader that knows only the files that `fuse` writes."""
@@ -115,3 +128,31 @@ def test_bad_input(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="copy the folder 'specialists'"):
         extract(tmp_path / "bare", "code", tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"bare"}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("specialists/text/fusion.json", {}, "fusion.json: is damaged; copy it"),
+        ("specialists/text/fusion.json", {"dtype": "flat", "end_token_id": 2}, "fusion.json: is damaged; copy it"),
+        ("specialists/text/config.json", [], "config.json: must hold keys with their values"),
+        ("config.json", {"model_type": "ultrafuser", "specialists": [{}]}, "config.json: not accepted .*architecture None"),
+        ("config.json", {"model_type": "ultrafuser", "specialist_names": ["text"]}, "1 specialist_names for 0 specialists"),
+    ],
+)
+def test_damaged_configuration(root: Path, tmp_path: Path, file: str, content: object, message: str) -> None:
+    """Catches a traceback for files beside the weights that are not what `fuse` wrote."""
+    shutil.copytree(root / "fused", tmp_path / "damaged")
+    (tmp_path / "damaged" / file).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message):
+        extract(tmp_path / "damaged", "text", tmp_path / "out")
+
+
+def test_tensor_of_another_shape(root: Path, tmp_path: Path) -> None:
+    """Catches a specialist that is written with a tensor that no model of its configuration takes."""
+    shutil.copytree(root / "fused", tmp_path / "damaged")
+    weights = tmp_path / "damaged" / "model-00001-of-00001.safetensors"
+    save_file(load_file(weights) | {"model.norms.0.weight": torch.ones(7)}, weights)
+    with pytest.raises(UserError, match=r"damaged: tensor model.norms.0.weight has shape \[7\], its config.json promises \[32\]"):
+        extract(tmp_path / "damaged", "text", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged"]

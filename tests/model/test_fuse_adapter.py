@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tiny import tiny_specialist
@@ -82,6 +82,8 @@ def test_fuses_as_the_merged_model_would(base: Path, tmp_path: Path) -> None:
         ({"bias": "all"}, "bias=all"),
         ({"peft_type": "IA3"}, "'IA3' is not supported"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights=pissa"),
+        ({"lora_alpha": "much"}, "lora_alpha or alpha_pattern is not valid .*'much'"),
+        ({"alpha_pattern": {"(": 1}}, "lora_alpha or alpha_pattern is not valid"),
         ({"base_model_name_or_path": None}, "base_model_name_or_path is not set"),
         ({"base_model_name_or_path": "/nowhere/base"}, "its base model cannot be opened: /nowhere/base: no such directory"),
     ],
@@ -101,7 +103,25 @@ def test_adapter_of_another_model_is_refused(base: Path, tmp_path: Path) -> None
     other = tiny_specialist(tmp_path / "other", intermediate_size=64)
     config = tmp_path / "adapter" / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": str(other)}))
-    with pytest.raises(UserError, match=r"low-rank pair of .*down_proj.* gives shape"):
+    with pytest.raises(
+        UserError, match=r"the low-rank pair of .*down_proj.* has shapes \[\d+, 48\] and .* do not fit its base's \[32, 64\]"
+    ):
+        open_specialist(str(tmp_path / "adapter"), "a")
+
+
+@pytest.mark.parametrize(("rank", "ndim"), [(0, 2), (2, 1)])
+def test_pairs_that_are_none(base: Path, tmp_path: Path, rank: int, ndim: int) -> None:
+    """Catches a traceback for halves that are no matrices, or of rank 0."""
+    make_adapter(base, tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    a, b = torch.ones(rank, 32), torch.ones(32, rank)
+    halves = [half if ndim == 2 else half.flatten() for half in (a, b)]
+    names = [f"base_model.model.model.layers.0.self_attn.q_proj.lora_{half}.weight" for half in "AB"]
+    save_file(dict(zip(names, halves, strict=True)), file)
+    with pytest.raises(UserError, match=r"the low-rank pair of .*q_proj.* do not fit"):
+        open_specialist(str(tmp_path / "adapter"), "a")
+    file.unlink()
+    with pytest.raises(UserError, match=r"adapter: an adapter without its weights, adapter_model\.safetensors; fetch it again"):
         open_specialist(str(tmp_path / "adapter"), "a")
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_specialist, tiny_tokenizer
 from ultrafuser.errors import UserError
 from ultrafuser.model.fuse import FuseOptions, fuse
+from ultrafuser.model.load import load
 from ultrafuser.model.merge import average_merge
 from ultrafuser.model.sources import open_specialist, open_specialists
 
@@ -52,6 +53,11 @@ def shard_missing(folder: Path) -> None:
     next(folder.glob("model-00002*")).unlink()
 
 
+def index_of(shard: object, folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {NORM: shard}}))
+
+
 def other_vocabulary(folder: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = tokenizer["model"]["vocab"]
@@ -67,14 +73,14 @@ def not_safetensors(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\x04" + b"\0" * 7 + b"nope")
 
 
-NORM = "model.norm.weight"
+NORM, EMBEDDING, HEAD = "model.norm.weight", "model.embed_tokens.weight", "lm_head.weight"
 GPT2 = "'gpt2' is not supported; supported are llama, mistral, qwen2, qwen3"
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (shutil.rmtree, "no such directory"),
     "a file": (lambda folder: (shutil.rmtree(folder), folder.write_text("")), "is a file"),
     "no config": (remove("config.json"), "no config.json"),
     "broken config": (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
-    "values refused": (lambda folder: edit_config(folder, num_attention_heads="four"), "not accepted by transformers"),
+    "values refused": (lambda folder: edit_config(folder, num_hidden_layers="two"), "config.json.*'num_hidden_layers'.*'two'"),
     "architecture": (lambda folder: edit_config(folder, model_type="gpt2"), GPT2),
     "quantised": (lambda folder: edit_config(folder, quantization_config={"bits": 4}), "is quantised"),
     "int8": (lambda folder: edit_tensors(folder, lambda t: t.update({NORM: t[NORM].char()})), "quantised weights"),
@@ -87,6 +93,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "tensor missing": (lambda folder: edit_tensors(folder, lambda t: t.pop(NORM)), f"1 tensor is missing: {NORM}"),
     "tensor extra": (lambda folder: edit_tensors(folder, lambda t: t.update(x=torch.ones(2))), "not of this architecture: x"),
     "shape": (lambda folder: edit_tensors(folder, lambda t: t.update({NORM: torch.ones(7)})), rf"{NORM} has shape \[7\]"),
+    "no such model": (lambda folder: edit_config(folder, hidden_act="nope"), "no model can be made .*KeyError: 'nope'"),
+    "config of a list": (lambda folder: (folder / "config.json").write_text("[]"), "config.json: must hold keys"),
+    "generation of a list": (lambda folder: (folder / "generation_config.json").write_text("[1]"), "must hold keys"),
+    "shard elsewhere": (partial(index_of, "../good/model.safetensors"), "index.json: has no weight_map of files beside it"),
+    "shard of no name": (partial(index_of, 5), "index.json: has no weight_map of files beside it"),
     "no tokenizer": (remove("tokenizer.json", "tokenizer_config.json"), "no tokenizer"),
     "broken tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer does not load"),
     "vocabulary": (other_vocabulary, "conflict"),
@@ -115,6 +126,7 @@ def test_refused_in_one_line_and_nothing_written(good: Path, tmp_path: Path, fau
         (2, None, "not all different"),
         (2, ["a", "A"], "not all different"),
         (2, ["a", "../b"], "'../b' is not valid"),
+        (2, ["a", "b" * 101], "up to 100 letters"),
         (2, ["a"], "1 name for 2 specialists"),
     ],
 )
@@ -122,6 +134,46 @@ def test_number_and_names(good: Path, count: int, names: list[str] | None, messa
     """Catches names that would write outside the directory or over each other."""
     with pytest.raises(UserError, match=message):
         open_specialists([good] * count, names)
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(
+    ("name", "value"), [(NORM, NAN), ("model.layers.1.mlp.up_proj.weight", -INF), (EMBEDDING, INF), (HEAD, NAN)]
+)
+def test_numbers_that_are_not_finite(good: Path, tmp_path: Path, name: str, value: float, dtype: torch.dtype) -> None:
+    """Catches nan or inf that is fused or averaged without a word, in a table, a matrix or a norm."""
+    bad = tiny_specialist(tmp_path / "bad", seed=1, dtype=dtype)
+    edit_tensors(bad, lambda t: t[name][-1:].view(-1)[0].fill_(value))
+    for make in (fuse, average_merge):
+        with pytest.raises(UserError) as caught:
+            make([bad, good], tmp_path / "out")
+        assert str(caught.value).startswith(f"specialist 'bad': tensor {name} holds numbers that are not finite")
+        assert f"fetch {bad} again" in str(caught.value) and [path.name for path in tmp_path.iterdir()] == ["bad"]
+
+
+def test_dropped_rows_that_are_not_finite(good: Path, tmp_path: Path) -> None:
+    """Catches nan in rows that no fused tensor has, but that `extract` would give back."""
+    bad = tiny_specialist(tmp_path / "bad", seed=1, vocab_size=384)
+    edit_tensors(bad, lambda t: t[HEAD][383, 5].fill_(NAN))
+    with pytest.raises(UserError, match=r"tensor lm_head\.weight holds numbers that are not finite"):
+        fuse([bad, good], tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad"]
+
+
+def test_numbers_too_large_for_the_dtype(good: Path, tmp_path: Path) -> None:
+    """Catches a cast to float16 that makes inf of large numbers, in a matrix and in a table."""
+    for name in ("model.layers.1.mlp.up_proj.weight", EMBEDDING):
+        shutil.copytree(good, bad := tmp_path / name)
+        edit_tensors(bad, lambda t, name=name: t[name][3, 4].fill_(1e5))
+        with pytest.raises(
+            UserError, match=rf"specialist 'bad': tensor {name} holds numbers too large for float16; give --dtype"
+        ):
+            fuse([good, bad], tmp_path / "out", names=["good", "bad"], options=FuseOptions(dtype="float16"))
+        assert not (tmp_path / "out").exists()
+        fuse([good, bad], tmp_path / f"{name}-fused", names=["good", "bad"], options=FuseOptions(dtype="bfloat16"))
 
 
 def test_what_is_no_weight_is_ignored(good: Path, tmp_path: Path) -> None:
@@ -160,7 +212,33 @@ def test_what_is_read_is_never_replaced(good: Path, tmp_path: Path, monkeypatch:
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
+def test_a_file_is_never_replaced_by_a_directory(good: Path, tmp_path: Path) -> None:
+    """Catches --overwrite that takes away a file because its name was typed in the place of an output directory."""
+    other, file = tiny_specialist(tmp_path / "other", seed=1), tmp_path / "script.py"
+    file.write_text("print(1)")
+    for make in (partial(fuse, options=FuseOptions(overwrite=True)), partial(average_merge, overwrite=True)):
+        with pytest.raises(UserError, match=r"script\.py: is a file; give the name of a directory"):
+            make([good, other], file)
+    assert file.read_text() == "print(1)"
+
+
+def test_a_text_in_the_place_of_a_list(good: Path, tmp_path: Path) -> None:
+    """Catches specialists, names and templates of one letter each."""
+    wrong = (("text", {}), ([good, good], {"names": "ab"}), ([good, good], {"options": FuseOptions(templates="chatml")}))
+    for given, options in wrong:
+        with pytest.raises(UserError, match=r"='(text|ab|chatml)': a list is wanted, such as"):
+            fuse(given, tmp_path / "out", **({"names": ["a", "b"]} if given != "text" else {}) | options)
+
+
 def test_empty_name() -> None:
     """Catches an empty name taken for the current directory."""
     with pytest.raises(UserError, match="an empty name is given; give a directory"):
         open_specialist("", "a")
+
+
+def test_a_prompt_in_the_place_of_a_model() -> None:
+    """Catches a traceback for what is too long for a path, with or without a slash in it."""
+    for text in ("what is this " * 50, "what is this " * 50 + "/ or that"):
+        for read in (partial(open_specialist, name="a"), load):
+            with pytest.raises(UserError, match="no such directory"):
+                read(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from transformers import (
     StoppingCriteriaList,
     pipeline,
 )
-from transformers.utils import is_hqq_available, is_optimum_quanto_available
+from transformers.utils import is_hqq_available, is_optimum_quanto_available, output_capturing
 
 from reference import END, VOCAB, Templates, fuse_by_hand, tiny_llama
 from tiny import tiny_tokenizer
@@ -281,6 +282,26 @@ def test_hidden_states_are_those_of_the_layers(alike):
     for got, want in zip(out.hidden_states[1:-1], outputs[:-1], strict=True):
         torch.testing.assert_close(got, want)
     torch.testing.assert_close(model.lm_head(out.hidden_states[-1]), out.logits)
+
+
+@torch.no_grad()
+@pytest.mark.skipif(not hasattr(output_capturing, "selected_hidden_states"), reason="older releases give all states or none")
+def test_chosen_hidden_states(alike):
+    """Only the states asked for by index are kept, counted over the layers of all specialists."""
+    whole = alike.model(alike.one, output_hidden_states=True).hidden_states
+    chosen = alike.model(alike.one, output_hidden_states=[1, -2]).hidden_states
+    assert [state is not None for state in chosen] == [j in (1, len(whole) - 2) for j in range(len(whole))]
+    for got, want in zip(chosen, whole, strict=True):
+        assert got is None or torch.equal(got, want)
+
+
+def test_what_the_library_reads_of_the_class(alike):
+    """Catches a module that is in both lists of what stays float32, and options of ``forward`` that the library cannot see."""
+    model = alike.model
+    assert not model._keep_in_fp32_modules & model._keep_in_fp32_modules_strict
+    for one in (model, model.model):
+        kwargs = inspect.signature(one.forward).parameters["kwargs"].annotation
+        assert "output_attentions" in kwargs.__args__[0].__annotations__
 
 
 @torch.no_grad()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny import tiny_specialist, tiny_tokenizer
@@ -27,6 +28,21 @@ def test_mean_of_all_weights(tmp_path: Path) -> None:
         assert torch.equal(tensor, (sum(one[name].float() for one in own) / 3).bfloat16()), name
     assert AutoModelForCausalLM.from_pretrained(out).config.model_type == "llama"
     assert AutoTokenizer.from_pretrained(out).chat_template == AutoTokenizer.from_pretrained(folders[0]).chat_template
+
+
+def test_every_tensor_in_its_own_dtype(tmp_path: Path) -> None:
+    """Catches float32 norms rounded to the dtype of the tables, and a config that has all of them read in another."""
+    folders = [tiny_specialist(tmp_path / name, seed=seed, dtype=torch.bfloat16) for seed, name in enumerate("ab")]
+    norm, table, matrix = "model.norm.weight", "model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"
+    for folder, wide in zip(folders, ([norm], [norm, table]), strict=True):
+        tensors = load_file(folder / "model.safetensors")
+        save_file(tensors | {name: tensors[name].float() + 1e-4 for name in wide}, folder / "model.safetensors")
+    merged = load_file(average_merge(folders, tmp_path / "mean") / "model.safetensors")
+    own = [load_file(folder / "model.safetensors") for folder in folders]
+    assert (merged[norm].dtype, merged[table].dtype, merged[matrix].dtype) == (torch.float32, torch.float32, torch.bfloat16)
+    for name in merged:
+        assert torch.equal(merged[name], (sum(one[name].float() for one in own) / 2).to(merged[name].dtype)), name
+    assert json.loads((tmp_path / "mean" / "config.json").read_text())["dtype"] == "float32"
 
 
 def test_rows_that_only_some_have(tmp_path: Path) -> None:

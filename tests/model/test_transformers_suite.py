@@ -98,13 +98,13 @@ class SlotModelTester(FusedModelTester):
 class FusedModelTests(ModelTesterMixin, GenerationTesterMixin, TrainingTesterMixin):
     """All mixins that mean anything for a decoder of text; no test is overridden."""
 
-    tester_class = FusedModelTester
+    model_tester_class = FusedModelTester
     all_model_classes = (UltraFuserModel, UltraFuserForCausalLM)
     _torch_compile_train_cls = UltraFuserForCausalLM
 
     def setUp(self) -> None:
         super().setUp()
-        self.model_tester = self.tester_class()
+        self.model_tester = self.model_tester_class()
         self.config_tester = ConfigTester(
             self, config_class=UltraFuserConfig, specialists=self.model_tester.get_config().specialists
         )
@@ -124,8 +124,10 @@ class FusedModelTests(ModelTesterMixin, GenerationTesterMixin, TrainingTesterMix
     ) -> None:
         """A layer's state is as wide as its specialist; only the last, mixed one has the width of the whole model."""
         widths = [self.model_tester.hidden_size] * config.num_hidden_layers + [config.hidden_size]
+        self.assertIsInstance(hidden_states, tuple)
         self.assertEqual(len(hidden_states), output_length - prompt_length)
         for step, states in enumerate(hidden_states):
+            self.assertIsInstance(states, tuple)
             queries = 1 if use_cache and step else prompt_length + step
             self.assertEqual([tuple(state.shape) for state in states], [(batch_size, queries, width) for width in widths])
 
@@ -139,4 +141,4 @@ class OneTemplateTest(FusedModelTests, unittest.TestCase):
 class UnlikeTemplatesTest(FusedModelTests, unittest.TestCase):
     """Two specialists with templates of their own: masks and positions per specialist."""
 
-    tester_class = SlotModelTester
+    model_tester_class = SlotModelTester

@@ -227,6 +227,14 @@ def test_store_of_another_recipe(tmp_path: Path) -> None:
         assert [body for body in server.requests if step_of(body) == "topics"] == topics
 
 
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_output_that_cannot_be_made(tmp_path: Path, place: str) -> None:
+    """A file where the output is to be, or above it, is a traceback."""
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^output=.*file.*: cannot be created \(.*\); choose another$"):
+        run_synth(make_recipe(tmp_path / "out").model_copy(update={"output": str(tmp_path / place)}))
+
+
 def test_command_line(tmp_path: Path) -> None:
     """Catches options that do not arrive, a dry run that asks or writes, and a mistake with a traceback."""
     with FakeEndpoint(Writer()) as server:

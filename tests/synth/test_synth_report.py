@@ -243,6 +243,33 @@ def test_embeddings_fail_in_one_line(monkeypatch: pytest.MonkeyPatch, status: in
     assert "secret-key" not in str(raised.value) and "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (b"[1, 2]", "gave 0 embeddings for 10 texts"),
+        (b'{"data": [{"embedding": [1]}]}', "gave 0 embeddings for 10 texts"),
+        (b"<html>", "gave 0 embeddings for 10 texts"),
+        (json.dumps({"data": [{"index": n, "embedding": [0.5] * (1 + n % 2)} for n in range(10)]}).encode(), "several lengths"),
+        (json.dumps({"data": [{"index": n, "embedding": "x"} for n in range(10)]}).encode(), "no numbers"),
+        (json.dumps({"data": [{"index": n, "embedding": 0.5} for n in range(10)]}).encode(), "no numbers"),
+    ],
+)
+def test_nonsense_instead_of_embeddings(monkeypatch: pytest.MonkeyPatch, reply: bytes, message: str) -> None:
+    """Catches a traceback where something else than an endpoint of embeddings answers."""
+    monkeypatch.setattr("ultrafuser.synth.map.fetch", lambda *_, **__: reply)
+    with pytest.raises(UserError, match=message) as raised:
+        map_texts(["text"] * 10, Embeddings("http://localhost:1/v1", "embedder"))
+    assert "\n" not in str(raised.value)
+
+
+def test_key_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a key, copied with a line break in it, that is printed in the refusal of the header that would hold it."""
+    monkeypatch.setenv("TEST_KEY", "secret\nkey")
+    with pytest.raises(UserError, match="TEST_KEY holds letters that no key has") as raised:
+        map_texts(["text"] * 10, Embeddings("http://127.0.0.1:9/v1", "embedder", "TEST_KEY"))
+    assert "secret" not in str(raised.value)
+
+
 def test_endpoint_that_is_not_there() -> None:
     """As above, where nothing answers at all."""
     with pytest.raises(UserError, match="cannot be asked for embeddings"):
@@ -256,6 +283,13 @@ def test_map_data_is_json_that_may_stand_in_a_script(recipe: SynthRecipe) -> Non
     text = map_json(items, ["text", "code", "math"], None)
     assert "<" not in text and len(json.loads(text)) == 60 == len(items)
     assert {row[2] for row in json.loads(text)} == {0, 1, 2}
+
+
+def test_report_that_cannot_be_written(recipe: SynthRecipe, tmp_path: Path) -> None:
+    """Catches a traceback for a directory in place of a file, and one for a file whose directory is yet to be made."""
+    with pytest.raises(UserError, match="is a directory; give the name of a file"):
+        write_report(recipe.store, tmp_path, ReportOptions(mapped=0))
+    assert write_report(recipe.store, tmp_path / "new" / "r.html", ReportOptions(mapped=0)).is_file()
 
 
 def test_no_map_when_none_is_wanted(recipe: SynthRecipe, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synth_world import Scripted, Writer, domains, make_recipe
+from synth_world import Scripted, Writer, domains, make_recipe, tables
 from synth_world import run as run_recipe
 
 from ultrafuser.endpoints.request import ChatAnswer
@@ -258,6 +258,20 @@ def test_programs_that_may_not_run_are_told_first(
     with pytest.raises(UserError, match="generated programs are not run here") if refused else nullcontext():
         run_recipe(recipe, engine, until="meta_topics")
     assert bool(engine.asked) != refused
+
+
+def test_thoughts_get_into_no_data(tmp_path: Path) -> None:
+    """A reasoning model's drafts are taken for its answers, or its thoughts become training data."""
+    plain, draft = Writer(), Writer(seed=1)
+
+    def thinking(body: dict[str, Any], n: int) -> str:
+        return f"<think>Perhaps this:\n{draft(body, n)}\nNo.</think>\n\n{plain(body, n)}"
+
+    recipes = [make_recipe(tmp_path / name, domains=domains(1, 2, 8)) for name in ("plain", "thinking")]
+    for recipe, script in zip(recipes, (plain, thinking), strict=True):
+        run_recipe(recipe, Scripted(script))
+    without, thought = map(tables, recipes)
+    assert thought == without and "<think>" not in str(thought)
 
 
 def test_low_scores_are_dropped(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import signal
 import pytest
 from safetensors.torch import load_file, save_file
 from training_world import DOMAINS, QUIET, conversations, run_training
+from transformers.integrations import integration_utils
 from typer.testing import CliRunner
 
 from ultrafuser.cli import app
@@ -109,9 +110,30 @@ def test_a_model_with_a_weight_missing(fused, tmp_path):
     del weights[name]
     save_file(weights, file, metadata={"format": "pt"})
     (tmp_path / "fused" / INDEX_FILE).write_text(json.dumps(index))
-    with pytest.raises(UserError, match=f"its files lack 1 weights, such as {name}"):
+    with pytest.raises(UserError, match=f"its files lack 1 weight, such as {name}"):
         start(tmp_path / "fused", conversations(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_weight_of_another_shape(fused, tmp_path):
+    """Catches pages of the library's report where one line is wanted, and random numbers in the weight's place."""
+    shutil.copytree(fused, tmp_path / "fused")
+    index = json.loads((tmp_path / "fused" / INDEX_FILE).read_text())
+    name, file = next((name, file) for name, file in index["weight_map"].items() if name.endswith("q_proj.weight"))
+    weights = load_file(tmp_path / "fused" / file)
+    weights[name] = weights[name][:-1].clone()
+    save_file(weights, tmp_path / "fused" / file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"tensor {name} has shape \[\d+, \d+\], its config.json promises"):
+        start(tmp_path / "fused", conversations(), tmp_path / "out")
+
+
+def test_a_file_is_never_replaced_by_a_directory(fused, tmp_path):
+    """Catches ``--overwrite`` that takes away a file because its name was typed in the place of an output directory."""
+    file = tmp_path / "script.py"
+    file.write_text("print(1)")
+    with pytest.raises(UserError, match=r"script\.py: is a file; give the name of a directory"):
+        start(fused, conversations(), file, overwrite=True)
+    assert file.read_text() == "print(1)"
 
 
 @pytest.mark.parametrize(
@@ -189,10 +211,34 @@ def test_doubtful_domains_and_what_was_cut_are_told_once(fused, tmp_path, caplog
     assert not any("did you mean" in message for message in caplog.messages)
 
 
-def test_a_domain_given_twice(fused, tmp_path):
-    """Catches the second one told to have no example."""
+@pytest.mark.parametrize("out", ["", "."])
+def test_an_output_without_a_name(out, fused, tmp_path, monkeypatch):
+    """Catches a traceback for the current directory, which has no place beside it for the work directory."""
+    monkeypatch.chdir(tmp_path)
+    write_data(tmp_path / "d.jsonl")
+    with pytest.raises(UserError, match=r"^\.: already exists"):
+        start(fused, "d.jsonl", out)
+    with pytest.raises(UserError, match=r"^\.: is or holds d\.jsonl, which is read from"):
+        start(fused, "d.jsonl", out, overwrite=True)
+    with pytest.raises(UserError, match="an empty name of data is given"):
+        start(fused, "", "out")
+
+
+def test_domains_given_wrongly(fused, tmp_path):
+    """Catches the second of two alike told to have no example, and one text taken for a list of letters."""
+    with pytest.raises(UserError, match=r"domains='text': a list is wanted, such as \['text'\]"):
+        start(fused, conversations(), tmp_path / "out", domains="text")
     with pytest.raises(UserError, match="domain 'text' is given twice"):
         start(fused, conversations(), tmp_path / "out", domains=["text", "code", "math", "text"])
+
+
+@pytest.mark.parametrize("name", ["wandbb", "wandb"])
+def test_trackers_are_looked_for_first(name, fused, tmp_path, monkeypatch):
+    """Catches hours of tokenising before a tracker that nobody knows, or that is not installed, is told."""
+    monkeypatch.setattr(integration_utils, "get_available_reporting_integrations", list)
+    monkeypatch.setattr("ultrafuser.train.run.read_conversations", lambda *args, **options: pytest.fail("was read first"))
+    with pytest.raises(UserError, match=f"^report_to: '{name}' is not "):
+        start(fused, tmp_path / "d.jsonl", tmp_path / "out", report_to=(name,))
 
 
 def test_the_card_no_longer_calls_the_gate_untrained(fused, tmp_path):

@@ -301,10 +301,15 @@ def test_the_bar_and_its_news_fit_a_narrow_terminal(monkeypatch, capsys):
         (lambda: Stage("a", "all", 16, **ONE), "^stage 'a': 2=16: must be given by its name$"),
         (lambda: replace(PAPER_STAGES[0], steps=-1), "^stage 'gate': steps=-1: "),
         (lambda: TrainSettings(load_in="2bit"), "^load_in='2bit': must be '8bit' or '4bit'"),
+        (lambda: Stage("a", "all", steps=True, per_domain=1), "^stage 'a': steps=True: must be a whole number$"),
+        (lambda: Stage("a", "all", **ONE, learning_rate=True), "learning_rate=True: must be a number$"),
         (lambda: TrainSettings(save_every=0), "save_every=0: must be at least 1"),
-        (lambda: check_stages([Stage("a", "all", **ONE, warmup_steps=2)], TrainSettings()), "'a': warmup_steps: 2 is more than"),
+        (
+            lambda: check_stages([Stage("a", "all", **ONE, warmup_steps=2)], TrainSettings()),
+            r"^stages\.0\.warmup_steps: 2 is more",
+        ),
         (lambda: check_stages(PAPER_STAGES, TrainSettings(load_in="4bit")), "stage 'joint' moves 'all'"),
-        (lambda: check_stages((PAPER_STAGES[0],) * 2, TrainSettings()), "two stages have one name"),
+        (lambda: check_stages((PAPER_STAGES[0],) * 2, TrainSettings()), r"^stages\.1\.name: 'gate' is the name of another"),
         (lambda: check_stages((), TrainSettings()), "no stage"),
     ],
 )
@@ -316,22 +321,24 @@ def test_bad_settings_are_named(make, message):
 
 def test_bad_input_leaves_nothing_behind(tmp_path, fused):
     """Catches a traceback, or an output or work directory, after a mistake of the user's."""
-    plain = tmp_path / "plain"
-    plain.mkdir()
-    (plain / "config.json").write_text('{"model_type": "llama"}')
+    plain, other = tmp_path / "plain", tmp_path / "other"
+    for folder, config in ((plain, '{"model_type": "llama"}'), (other, "[]")):
+        folder.mkdir()
+        (folder / "config.json").write_text(config)
     data, out = conversations(), tmp_path / "out"
     for model, told, why in [
         (tmp_path / "no", data, "no such directory"),
         (plain, data, "is a llama model, not a fused one"),
+        (other, data, "must hold keys with their values"),
         (fused, tmp_path / "no.jsonl", r"no\.jsonl"),
         (fused, [Conversation("text", [message("user", "a"), message("assistant", "b " * 600)], "x")], "no example"),
         (fused, [], "no conversation to train on"),
     ]:
         with pytest.raises(UserError, match=why):
             train(model, told, out, settings=settings())
-    with pytest.raises(UserError, match="report_to=wandbb"):
+    with pytest.raises(UserError, match="report_to: 'wandbb' is not one of "):
         train(fused, data, out, settings=settings(report_to=("wandbb",)))
-    assert [path.name for path in tmp_path.iterdir()] == ["plain"]
+    assert {path.name for path in tmp_path.iterdir()} == {"plain", "other"}
 
 
 def test_ordinary_models_have_no_gate_to_train(tmp_path):

@@ -28,11 +28,12 @@ def inspect_prompt(
 ) -> TokenTrace:
     """Answer ``messages`` (greedy) and show the coloured answer on the terminal, or in the file ``html``; return its trace.
 
-    Raises `UserError` if the model is not a fused one.
+    Raises `UserError` if the model is not a fused one, or has no room for an answer.
     """
     specialists = specialist_names(model)
     trace = trace_answer(model, tokenizer, messages, max_new_tokens)
-    cut_off = len(trace.tokens) == max_new_tokens and trace.tokens[-1] != END_MARK
+    limit = "--max-new-tokens" if len(trace.tokens) == max_new_tokens else "the model's positions"
+    cut_off = "" if not trace.tokens or trace.tokens[-1] == END_MARK else limit
     if html is not None:
         write_text(html, inspect_html(trace, specialists, cut_off=cut_off))
     else:
@@ -50,14 +51,14 @@ def specialist_names(model: Any) -> list[str]:
     return list(names)
 
 
-def show_trace(trace: TokenTrace, specialists: Sequence[str], console: Console, *, cut_off: bool = False) -> None:
-    """Print the legend, the coloured answer and its mean weights; ``cut_off``: the answer is not all that there was to say."""
+def show_trace(trace: TokenTrace, specialists: Sequence[str], console: Console, *, cut_off: str = "") -> None:
+    """Print the legend, the coloured answer and its mean weights; ``cut_off``: what the answer was too long for, if anything."""
     console.print(legend_rich(specialists), end="\n\n")
     console.print(tokens_rich(trace, specialists), soft_wrap=False, end="\n\n")
     console.print(Text(_summary(trace, specialists, cut_off), "dim"))
 
 
-def inspect_html(trace: TokenTrace, specialists: Sequence[str], *, cut_off: bool = False) -> str:
+def inspect_html(trace: TokenTrace, specialists: Sequence[str], *, cut_off: str = "") -> str:
     """The same as one self-contained HTML page."""
     summary = _summary(trace, specialists, cut_off)
     names = list(specialists)
@@ -65,9 +66,9 @@ def inspect_html(trace: TokenTrace, specialists: Sequence[str], *, cut_off: bool
     return render("inspect.html", shown=len(names), trace=trace, names=names, answer=answer, summary=summary)
 
 
-def _summary(trace: TokenTrace, specialists: Sequence[str], cut_off: bool) -> str:
+def _summary(trace: TokenTrace, specialists: Sequence[str], cut_off: str) -> str:
     if not trace.tokens:
         return "the answer is empty"
     mean = weights_text(sample_means(trace), specialists)
-    length = plural(len(trace.tokens), "token") + (", cut off there (--max-new-tokens)" if cut_off else "")
+    length = plural(len(trace.tokens), "token") + (f", cut off there ({cut_off})" if cut_off else "")
     return f"{length} · mean weights: {mean} · gate entropy {entropy(trace.weights).mean():.2f} nats"

@@ -7,7 +7,7 @@ Notation: B conversations, L tokens of the longest, T answer tokens of one conve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from ultrafuser.data.collate import Collator
 from ultrafuser.data.conversations import Conversation
 from ultrafuser.data.dataset import IGNORED
+from ultrafuser.errors import UserError
 from ultrafuser.tokens.encode import EncodedConversation, encode_conversation, encode_prompt
 from ultrafuser.tokens.pieces import read_pieces
 
-END_MARK = "∎"  # stands for the token that ends an answer, whatever its name in the vocabulary
+END_MARK = "∎"  # stands for a token that ends an answer, whatever its name in the vocabulary
 Messages = Sequence[Mapping[str, str]]
 
 
@@ -68,32 +69,46 @@ def trace_conversations(
         batch = order[start : start + batch_size]
         for index, weights in zip(batch, _weights(model, tokenizer, [encoded[index] for index in batch]), strict=True):
             own = None if labels is None else labels[index]
-            found[index] = _trace(tokenizer, conversations[index], encoded[index], weights, own, pieces.end)
+            found[index] = _trace(tokenizer, conversations[index], encoded[index], weights, own, [pieces.end])
     return [found[index] for index in range(len(encoded))]
 
 
 def trace_answer(model: Any, tokenizer: Any, messages: Messages, max_new_tokens: int = 256, *, domain: str = "") -> TokenTrace:
-    """Let the model answer ``messages`` (greedy; they end with a user turn) and trace the answer it gave."""
+    """Let the model answer ``messages`` (greedy; they end with a user turn) and trace the answer it gave.
+
+    The answer has ``max_new_tokens`` at most, and fewer where the model has positions for fewer. Raises `UserError` if it has
+    none for an answer.
+    """
     pieces = read_pieces(tokenizer)
     prompt = encode_prompt(tokenizer, pieces, messages)
+    room = int(model.config.max_position_embeddings) - len(prompt)
+    if room < 1:
+        raise UserError(f"the prompt has {len(prompt)} tokens, but this model has {len(prompt) + room} positions; shorten it")
     input_ids = torch.tensor([prompt], device=model.device)  # (1, L)
     model.eval()
     with torch.inference_mode():
         output = model.generate(
             input_ids=input_ids,
             attention_mask=torch.ones_like(input_ids),
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=min(max_new_tokens, room),
             do_sample=False,
             return_dict_in_generate=False,
         )
     ids = output[0].tolist()
     encoded = EncodedConversation(ids, [place >= len(prompt) for place in range(len(ids))], [len(ids)])
     conversation = Conversation(domain, [dict(message) for message in messages], "prompt")
-    return _trace(tokenizer, conversation, encoded, _weights(model, tokenizer, [encoded])[0], None, pieces.end)
+    ends = [pieces.end, *_stops(model)]
+    return _trace(tokenizer, conversation, encoded, _weights(model, tokenizer, [encoded])[0], None, ends)
 
 
-def token_texts(tokenizer: Any, ids: Sequence[int], end: int) -> list[str]:
-    """The text that each token adds to an answer; the texts joined are the decoded answer, end tokens being `END_MARK`.
+def _stops(model: Any) -> list[int]:
+    """The tokens at which the model's generation settings end an answer."""
+    ids = model.generation_config.eos_token_id
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
+
+
+def token_texts(tokenizer: Any, ids: Sequence[int], ends: Collection[int]) -> list[str]:
+    """The text that each token adds to an answer; the texts joined are the decoded answer, the ``ends`` being `END_MARK`.
 
     Tokens cannot be decoded one by one: many tokenizers drop a leading space then, and a character may span several
     tokens. Such a character is given to its last token, the tokens before it get an empty text.
@@ -101,13 +116,13 @@ def token_texts(tokenizer: Any, ids: Sequence[int], end: int) -> list[str]:
     texts: list[str] = []
     context = done = 0  # decoded so far is ids[:done]; ids[context:done] is enough of it to place the next text
     for place, token in enumerate(ids):
-        if token == end:
+        if token in ends:
             texts.append(END_MARK)
             context = done = place + 1
             continue
         before = tokenizer.decode(ids[context:done], clean_up_tokenization_spaces=False)
         now = tokenizer.decode(ids[context : place + 1], clean_up_tokenization_spaces=False)
-        if now.endswith("\ufffd") and place + 1 < len(ids) and ids[place + 1] != end:
+        if now.endswith("\ufffd") and place + 1 < len(ids) and ids[place + 1] not in ends:
             texts.append("")
             continue
         texts.append(now[len(before) :])
@@ -143,10 +158,10 @@ def _trace(
     encoded: EncodedConversation,
     weights: NDArray[np.float32],
     labels: Sequence[str] | None,
-    end: int,
+    ends: Collection[int],
 ) -> TokenTrace:
     answer = [token for token, is_answer in zip(encoded.input_ids, encoded.is_answer, strict=True) if is_answer]
-    tokens = token_texts(tokenizer, answer, end)
+    tokens = token_texts(tokenizer, answer, ends)
     if labels is not None and not len(tokens) - 1 <= len(labels) <= len(tokens):
         raise ValueError(
             f"{conversation.where}: {len(labels)} labels for {len(tokens)} answer tokens (its end token may have none)"

@@ -11,10 +11,12 @@ import sys
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from ultrafuser.errors import UserError
+from ultrafuser.refused import in_our_words, short
 
 ENVIRONMENT = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "read-only file system"}
 ENVIRONMENT |= {errno.EACCES: "permission denied", errno.EPERM: "not permitted"}
@@ -31,7 +33,7 @@ class Commands(TyperGroup):
             stop(str(error))
         except TyperException as error:
             context = getattr(error, "ctx", None)
-            stop(f"{error.format_message().rstrip('.')}; see '{context.command_path if context else 'ultrafuser'} --help'")
+            stop(f"{_told(error)}; see '{context.command_path if context else 'ultrafuser'} --help'")
         except OSError as error:
             if error.errno not in ENVIRONMENT:
                 raise
@@ -45,6 +47,15 @@ def stop(message: str, code: int = 2) -> None:
     """Tell ``message`` in the way of all mistakes, and exit."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _told(error: TyperException) -> str:
+    """What was typed wrongly; what pydantic refused, for Typer, in the words that recipes are told in too."""
+    if isinstance(error.__cause__, ValidationError):
+        details = error.__cause__.errors()[0]
+        ours = details["type"] == "value_error"  # names the value already
+        error.message = in_our_words(details) if ours else f"{short(details['input'])} {in_our_words(details)}"
+    return error.format_message().rstrip(".")
 
 
 app = typer.Typer(

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated
 
 import typer
 
 from ultrafuser.cli.app import app
+from ultrafuser.cli.groups import grouped
 from ultrafuser.cli.options import Fused, Names, Out, Overwrite, Seed, Specialists, Template
 from ultrafuser.errors import UserError
+from ultrafuser.schema import Dtype
+from ultrafuser.schema import Fuse as Defaults
+
+
+@dataclass(frozen=True)
+class Fusing:
+    """The fused model."""
+
+    gate_hidden_size: Annotated[int, typer.Option(min=1, help="Inner size of the gate.")] = Defaults().gate_hidden_size
+    dtype: Annotated[Dtype | None, typer.Option(help="Default: as they are.")] = None
+    max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Largest weight file, like 500MB.")] = "5GB"
+    seed: Seed = 0
 
 
 @app.command()
@@ -35,16 +49,15 @@ def check(
 
 
 @app.command()
+@grouped
 def fuse(
     specialists: Specialists,
     out: Out,
     names: Names = None,
     template: Template = None,
-    gate_hidden_size: Annotated[int, typer.Option(min=1, help="Inner size of the gate.")] = 512,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, typer.Option(help="Default: as they are.")] = None,
-    max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Largest weight file, like 500MB.")] = "5GB",
-    seed: Seed = 0,
     overwrite: Overwrite = False,
+    *,
+    fusing: Fusing,
 ) -> None:
     """Make one model of two to eight specialists, with a gate that is not yet trained.
 
@@ -55,14 +68,7 @@ def fuse(
 
     known = values.names_for(specialists, names)
     templates = values.templates_for(template or [], known)
-    options = FuseOptions(
-        templates=templates,
-        gate_hidden_size=gate_hidden_size,
-        dtype=dtype,
-        seed=seed,
-        max_shard_size=max_shard_size,
-        overwrite=overwrite,
-    )
+    options = FuseOptions(templates=templates, overwrite=overwrite, **vars(fusing))
     print(f"wrote {fuse(specialists, out, names=known, options=options)}")
 
 

@@ -1,13 +1,14 @@
-"""Options and arguments that several commands share."""
+"""Options and arguments that several commands share, and groups of them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from ultrafuser.seeds import LARGEST_SEED
+from ultrafuser.schema import LARGEST_SEED, LoadIn
 
 Specialists = Annotated[list[str], typer.Argument(metavar="SPECIALIST..", help="Directories or hub ids, LoRA adapters too.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A directory or hub id, fused or not.")]
@@ -30,12 +31,26 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existin
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Decides every random number.")]
 Tokens = Annotated[int, typer.Option(min=1, help="The longest answer.")]
 System = Annotated[str | None, typer.Option(help="A system message.")]
-Temperature = Annotated[float | None, typer.Option(min=0, help="0: greedy; default: the model's own.")]
-TopP = Annotated[float | None, typer.Option(min=0, max=1, help="Sample from the likeliest tokens only, up to this probability.")]
-SampleSeed = Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Makes a sampled answer repeatable.")]
-Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: as saved.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, mps, ..; auto: the best there is.")]
-LoadIn = Annotated[
-    Literal["8bit", "4bit"] | None,
-    typer.Option(help="Quantise the weights: a half or a quarter of the memory. Needs bitsandbytes."),
-]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an answer is chosen."""
+
+    temperature: Annotated[float | None, typer.Option(min=0, help="0: greedy; default: the model's own.")] = None
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Sample from the likeliest tokens only, up to this probability.")
+    ] = None
+    seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Makes a sampled answer repeatable.")] = None
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How models are loaded."""
+
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: as saved.")] = "auto"
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps, ..; auto: the best there is.")] = "auto"
+    load_in: Annotated[
+        LoadIn | None,
+        typer.Option(help="Quantise the weights: a half or a quarter of the memory. Needs bitsandbytes."),
+    ] = None

@@ -2,72 +2,90 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
+from ultrafuser.cli import values
 from ultrafuser.cli.app import app
+from ultrafuser.cli.groups import grouped
 from ultrafuser.cli.options import Fused, Out, Overrides, Overwrite, Recipe, Seed
+from ultrafuser.schema import LoadIn, Precision, Stage, TrainSettings
 from ultrafuser.train.interrupt import interrupts_remembered
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages: one value for all, or with commas one each."""
+
+    moves: Annotated[str | None, typer.Option(metavar="A,B,..", help="The stages: gate, lora or all.")] = None
+    steps: Annotated[str | None, typer.Option(metavar="N,..", help="Per stage; 0 skips it.")] = None
+    per_domain: Annotated[str | None, typer.Option(metavar="N,..", help="Examples of every domain in a batch.")] = None
+    learning_rate: Annotated[str | None, typer.Option(metavar="X,..", help="Highest learning rate.")] = None
+    schedule: Annotated[str | None, typer.Option(metavar="NAME,..", help="cosine, linear, constant, ..")] = None
+
+    def read(self) -> list[Stage]:
+        """The stages that were typed. Raises `UserError`."""
+        return values.stages_for(
+            self.moves,
+            steps=values.split("--steps", self.steps, int),
+            per_domain=values.split("--per-domain", self.per_domain, int),
+            learning_rate=values.split("--learning-rate", self.learning_rate, float),
+            schedule=values.split("--schedule", self.schedule),
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All stages."""
+
+    seed: Seed = TrainSettings.seed
+    max_length: Annotated[int, typer.Option(min=1, help="Longer conversations are cut at a turn.")] = TrainSettings.max_length
+    load_in: Annotated[LoadIn | None, typer.Option(help="Quantise frozen specialists.")] = None
+    micro_batch_size: Annotated[int, typer.Option(min=1, help="Examples in memory at once, per process.")] = (
+        TrainSettings.micro_batch_size
+    )
+    mixed_precision: Annotated[Precision, typer.Option(help="auto: bf16 on a GPU.")] = TrainSettings.mixed_precision
+    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")] = False
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = TrainSettings.save_every
+    keep_stages: Annotated[bool, typer.Option("--keep-stages", help="Keep each stage's result, as OUT-STAGE.")] = False
+    report_to: Annotated[str | None, typer.Option(metavar="A,B,..", help="Trackers: wandb, tensorboard, ..")] = None
+
+    def read(self, *, overwrite: bool) -> TrainSettings:
+        """The settings that were typed. Raises `UserError`."""
+        trackers: list[str] | None = values.split("--report-to", self.report_to)
+        typed: dict[str, Any] = vars(self) | {"report_to": tuple(trackers or ()), "overwrite": overwrite}
+        return TrainSettings(**typed)
 
 
 @app.command()
 @interrupts_remembered()
+@grouped
 def train(
     model: Fused,
     data: Annotated[
         list[str], typer.Option(help="JSONL or Parquet file or hub dataset (owner/name@revision:split); repeat it for several.")
     ],
     out: Out,
-    moves: Annotated[str | None, typer.Option(metavar="A,B,..", help="The stages: gate, lora or all.")] = None,
-    steps: Annotated[str | None, typer.Option(metavar="N,..", help="Per stage; 0 skips it.")] = None,
-    per_domain: Annotated[str | None, typer.Option(metavar="N,..", help="Examples of every domain in a batch.")] = None,
-    learning_rate: Annotated[str | None, typer.Option(metavar="X,..", help="Highest learning rate.")] = None,
-    schedule: Annotated[str | None, typer.Option(metavar="NAME,..", help="cosine, linear, constant, ..")] = None,
     domains: Annotated[str | None, typer.Option(metavar="A,B,..", help="Default: those in the data.")] = None,
-    seed: Seed = 0,
-    max_length: Annotated[int, typer.Option(min=1, help="Longer conversations are cut at a turn.")] = 2048,
-    load_in: Annotated[Literal["8bit", "4bit"] | None, typer.Option(help="Quantise frozen specialists.")] = None,
-    micro_batch_size: Annotated[int, typer.Option(min=1, help="Examples in memory at once, per process.")] = 8,
-    mixed_precision: Annotated[Literal["auto", "bf16", "no"], typer.Option(help="auto: bf16 on a GPU.")] = "auto",
-    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")] = False,
-    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
-    keep_stages: Annotated[bool, typer.Option("--keep-stages", help="Keep each stage's result, as OUT-STAGE.")] = False,
-    report_to: Annotated[str | None, typer.Option(metavar="A,B,..", help="Trackers: wandb, tensorboard, ..")] = None,
     overwrite: Overwrite = False,
+    *,
+    stages: Stages,
+    settings: Settings,
 ) -> None:
     """Train a fused model: by default the paper's two stages, the gate alone, then everything.
 
-    The same command again goes on where an interrupted one ended. Options with commas take one value for all stages or one each.
+    The same command again goes on where an interrupted one ended.
 
     Example: `ultrafuser train fused --data train.jsonl --out trained --steps 400,5000 --per-domain 64,32`
     """
-    from ultrafuser.cli import values
-    from ultrafuser.train.stage import TrainSettings
+    names: list[str] | None = values.split("--domains", domains)
+    chosen, common = stages.read(), settings.read(overwrite=overwrite)
+    from ultrafuser.train.run import train  # loads torch, now that what was typed is right
 
-    stages = values.stages_for(
-        moves,
-        steps=values.split("--steps", steps, int),
-        per_domain=values.split("--per-domain", per_domain, int),
-        learning_rate=values.split("--learning-rate", learning_rate, float),
-        schedule=values.split("--schedule", schedule),
-    )
-    settings = TrainSettings(
-        seed=seed,
-        max_length=max_length,
-        load_in=load_in,
-        micro_batch_size=micro_batch_size,
-        mixed_precision=mixed_precision,
-        gradient_checkpointing=gradient_checkpointing,
-        save_every=save_every,
-        keep_stages=keep_stages,
-        report_to=tuple(values.split("--report-to", report_to) or ()),
-        overwrite=overwrite,
-    )
-    from ultrafuser.train.run import train
-
-    print(f"wrote {train(model, data, out, stages=stages, settings=settings, domains=values.split('--domains', domains))}")
+    print(f"wrote {train(model, data, out, stages=chosen, settings=common, domains=names)}")
 
 
 @app.command()

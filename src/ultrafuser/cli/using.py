@@ -9,21 +9,20 @@ from typing import Annotated
 import typer
 
 from ultrafuser.cli.app import app
-from ultrafuser.cli.options import Device, Dtype, LoadIn, Model, Overwrite, Prompt, SampleSeed, System, Temperature, Tokens, TopP
+from ultrafuser.cli.groups import grouped
+from ultrafuser.cli.options import Loading, Model, Overwrite, Prompt, Sampling, System, Tokens
 
 
 @app.command()
+@grouped
 def generate(
     model: Model,
     prompt: Prompt,
     system: System = None,
     max_new_tokens: Tokens = 512,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    seed: SampleSeed = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    load_in: LoadIn = None,
+    *,
+    sampling: Sampling,
+    loading: Loading,
 ) -> None:
     """Answer one prompt.
 
@@ -33,23 +32,21 @@ def generate(
     from ultrafuser.model.load import load
     from ultrafuser.run.generate import Decoding, say
 
-    loaded, tokenizer = load(model, dtype=dtype, device=device, load_in=load_in)
-    said = say(loaded, tokenizer, values.messages(prompt, system), Decoding(max_new_tokens, temperature, top_p, seed))
+    loaded, tokenizer = load(model, **vars(loading))
+    said = say(loaded, tokenizer, values.messages(prompt, system), Decoding(max_new_tokens, **vars(sampling)))
     if said.interrupted:
         raise KeyboardInterrupt
 
 
 @app.command()
+@grouped
 def chat(
     model: Model,
     system: System = None,
     max_new_tokens: Tokens = 1024,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    seed: SampleSeed = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    load_in: LoadIn = None,
+    *,
+    sampling: Sampling,
+    loading: Loading,
 ) -> None:
     """Talk with a model. `/reset` forgets what was said, `/quit` ends, Ctrl-C stops an answer.
 
@@ -59,21 +56,21 @@ def chat(
     from ultrafuser.run.chat import chat
     from ultrafuser.run.generate import Decoding
 
-    loaded, tokenizer = load(model, dtype=dtype, device=device, load_in=load_in)
-    chat(loaded, tokenizer, Decoding(max_new_tokens, temperature, top_p, seed), system=system)
+    loaded, tokenizer = load(model, **vars(loading))
+    chat(loaded, tokenizer, Decoding(max_new_tokens, **vars(sampling)), system=system)
 
 
 @app.command()
+@grouped
 def inspect(
     model: Model,
     prompt: Prompt,
     html: Annotated[Path | None, typer.Option(help="Write a page instead of colouring the terminal.")] = None,
     system: System = None,
     max_new_tokens: Tokens = 256,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    load_in: LoadIn = None,
     overwrite: Overwrite = False,
+    *,
+    loading: Loading,
 ) -> None:
     """Answer one prompt and colour each token by the specialists that produced it.
 
@@ -87,7 +84,7 @@ def inspect(
     with new_file(html, overwrite=overwrite) if html else nullcontext() as page:  # refuses a place before the answer is made
         if html:
             require_new(html, overwrite=overwrite, inputs=model_folder(model).rglob("*"))
-        loaded, tokenizer = load(model, dtype=dtype, device=device, load_in=load_in)
+        loaded, tokenizer = load(model, **vars(loading))
         inspect_prompt(loaded, tokenizer, values.messages(prompt, system), max_new_tokens=max_new_tokens, html=page)
     if html:
         print(f"wrote {html}")

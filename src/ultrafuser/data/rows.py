@@ -30,6 +30,10 @@ def read_rows(source: str | Path) -> Iterator[tuple[str, Any]]:
             raise UserError(f"{source}: unknown kind of data file; give one that ends in {', '.join(DATA_SUFFIXES)}")
         return _parquet_rows(path) if path.suffix == ".parquet" else _json_lines(path)
     name, split = _name_and_split(path)
+    if not str(source):
+        raise UserError("an empty name of data is given; give a file, a directory or a dataset of the hub")
+    if Path(name).is_file():
+        raise UserError(f"{source}: a file has no splits; give {name}")
     if not Path(name).is_dir() and (isinstance(source, Path) or names_file(str(source))):
         near = did_you_mean(path.name, [file.name for file in path.parent.glob("*")])
         raise UserError(f"{source}: no such file or directory{near}")

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from ultrafuser.endpoints.thoughts import without_thoughts
 from ultrafuser.errors import UserError
 
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)(?:```|\Z)", re.DOTALL)
@@ -15,10 +16,10 @@ _START = re.compile(r"[\[{]")
 def parse_json(text: str) -> Any:
     """The object or list in ``text``. Raises `ValueError` if there is none.
 
-    What a reasoning model thinks aloud, up to ``</think>``, does not count. What is valid is read as it is; the rest is repaired,
-    so a list that was cut off lacks its end: check what you get.
+    Thoughts do not count. What is valid is read as it is; the rest is repaired, so a list that was cut off lacks its end: check
+    what you get.
     """
-    text = text.rpartition("</think>")[2]
+    text = without_thoughts(text)
     fence = _FENCE.search(text)
     for candidate in ([fence.group(1)] if fence else []) + [text]:
         for start in _START.finditer(candidate):

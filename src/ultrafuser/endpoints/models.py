@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from ultrafuser.errors import UserError, did_you_mean
-from ultrafuser.schema import Decay, Name, Positive, Rate, Section
+from ultrafuser.schema import Decay, Name, Number, Positive, Rate, Section
 
 
 def _base_url(url: str) -> str:
@@ -25,7 +25,7 @@ class Endpoint(Section):
     """One server that speaks the OpenAI chat protocol."""
 
     base_url: Annotated[str, AfterValidator(_base_url)]  # up to and with /v1
-    model: str  # as the endpoint calls it
+    model: Annotated[str, Field(min_length=1)]  # as the endpoint calls it
     api_key_env: str | None = None  # the environment variable that holds the key; none for servers without keys
     weight: Rate = 1.0  # its share of the model's requests, in proportion to the others' weights
     max_concurrency: Positive = 32  # requests on their way at once
@@ -36,17 +36,7 @@ class Endpoint(Section):
 
     def api_key(self) -> str | None:
         """The key, read from the environment when it is needed. Raises `UserError` if the variable is not set or holds none."""
-        if self.api_key_env is None:
-            return None
-        if not (key := os.environ.get(self.api_key_env, "").strip()):
-            raise UserError(
-                f"{self.base_url}: the environment variable {self.api_key_env} (api_key_env) is not set; put the key there"
-            )
-        if not (key.isascii() and key.isprintable()):
-            raise UserError(
-                f"{self.base_url}: the environment variable {self.api_key_env} holds letters that no key has; copy it anew"
-            )
-        return key
+        return None if self.api_key_env is None else read_key(self.api_key_env, self.base_url)
 
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
         """USD for so many tokens."""
@@ -58,11 +48,20 @@ class Model(Section):
 
     endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1)]
     temperature: Decay | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
     max_tokens: Positive | None = None
 
 
 Models = dict[Name, Model]
+
+
+def read_key(variable: str, base_url: str) -> str:
+    """The key of an endpoint from that environment variable. Raises `UserError` if it is not set or holds none."""
+    if not (key := os.environ.get(variable, "").strip()):
+        raise UserError(f"{base_url}: the environment variable {variable} (api_key_env) is not set; put the key there")
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"{base_url}: the environment variable {variable} holds letters that no key has; copy it anew")
+    return key
 
 
 def find_model(models: Models, name: str) -> Model:

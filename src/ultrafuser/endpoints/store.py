@@ -166,6 +166,11 @@ class AnswerStore:
         )
         return {step: Totals(*counts) for step, *counts in rows}
 
+    def endpoints(self, model: str) -> list[str]:
+        """The URLs that answers of the model of that name came from, in alphabetical order."""
+        query = "SELECT DISTINCT endpoint FROM answers JOIN requests USING (key) WHERE json_extract(content, '$.model') = ?"
+        return sorted(url for (url,) in self._read(query, (model,)))
+
     def spent(self) -> float:
         """USD for all answers."""
         return float(self._read("SELECT coalesce(sum(cost), 0.0) FROM answers")[0][0])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ultrafuser.errors import UserError
+from ultrafuser.errors import UserError, first_line
 from ultrafuser.evaluate.catalogue import TaskInfo
 from ultrafuser.evaluate.choice import choose_tasks, require_judge
 from ultrafuser.evaluate.directory import TRACEBACKS_FILE, claimed, prepare
@@ -85,6 +85,10 @@ def _require(tasks: Sequence[TaskInfo], settings: EvalSettings) -> None:
     if settings.data_dir is not None and not settings.data_dir.is_dir():
         raise UserError(f"--data-dir {settings.data_dir}: no such directory; leave it out to take the data from the hub")
     require_judge(tasks, settings.judge)
+    if settings.judge is not None:
+        from ultrafuser.evaluate.judged.check import require_same_judge
+
+        require_same_judge(settings.judge)
 
 
 def _start(rows: Sequence[Model], tasks: Sequence[TaskInfo], settings: EvalSettings) -> Results:
@@ -95,7 +99,7 @@ def _start(rows: Sequence[Model], tasks: Sequence[TaskInfo], settings: EvalSetti
         "tasks": [task.name for task in tasks],
         **{name: getattr(settings, name) for name in DECISIVE},
         "data": str(settings.data_dir or "hub"),
-        "judge": judge and {name: getattr(judge, name) for name in ("base_url", "model", "reference")},
+        "judge": judge and {name: getattr(judge, name) for name in ("model", "reference")},  # not where: it may move
     }
     specialists = specialist_rows(rows, settings.specialists)
     prepare(settings.out, question, overwrite=settings.overwrite)
@@ -172,8 +176,7 @@ def _failure(error: Exception, where: str, settings: EvalSettings) -> Failure:
     if isinstance(error, UserError):
         reason = str(error)
     else:
-        first = next(iter(str(error).strip().splitlines()), "")
-        reason = f"{type(error).__name__}: {first} (more in {settings.out / TRACEBACKS_FILE})"
+        reason = f"{type(error).__name__}: {first_line(error)} (more in {settings.out / TRACEBACKS_FILE})"
         with open(settings.out / TRACEBACKS_FILE, "a", encoding="utf-8") as file:
             file.write(f"{where}\n{''.join(traceback.format_exception(error))}\n")
     _say(f"{where}: {reason}")

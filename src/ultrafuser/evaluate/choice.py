@@ -37,10 +37,13 @@ def choose_tasks(names: Sequence[str], *, cot: bool = False) -> list[TaskInfo]:
 
 
 def require_judge(tasks: Sequence[TaskInfo], judge: JudgeSettings | None) -> None:
-    """Raise `UserError` if one of ``tasks`` needs a judge and there is none; it says how to ask for the others."""
+    """Raise `UserError` if there is none for ``tasks`` that need it, telling how to ask for the others, or nothing to judge."""
     judged = [task.name for task in tasks if task.kind == "judged"]
     if judged and judge is None:
         others = ",".join(task.name for task in tasks if task.kind != "judged")
         who = f"{judged[0]} needs" if len(judged) == 1 else f"{' and '.join(judged)} need"
         instead = f", or --tasks {others}" if others else ""
         raise UserError(f"{who} a judge: give --judge-url and --judge-model{instead}")
+    if judge is not None and not judged:
+        known = " and ".join(task.name for task in TASKS.values() if task.kind == "judged")
+        raise UserError(f"--judge-url: there is nothing to judge, only {known} are; ask for one of them, or leave the judge out")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from ultrafuser.testsets_hub import last_boxed
+from ultrafuser.boxed import last_boxed
 
 # "The answer is", "**Answer:**", "the answer to this problem is therefore": what follows is the answer.
 STATED = (
@@ -39,11 +39,6 @@ _MARKED = re.compile(rf"####[\s*]*({_NUMBER.pattern})(?![.,/]?\d|[.):]\**[ \t]+\
 # With a calculation after it, it is no final answer but the head of one: "Answer: 16 eggs a day. 16 - 3 = 13".
 _STATED_NUMBER = re.compile(rf"{STATED}[\s*:(]*({_NUMBER.pattern})(?![^=]*=)")
 _LONGEST_NUMBER = 100  # characters; Python refuses to turn thousands of digits into a number
-
-
-def without_thoughts(text: str) -> str:
-    """What ``text`` says after its thoughts, ``<think>..</think>``; nothing if they never end."""
-    return text.rpartition("</think>")[2].partition("<think>")[0]
 
 
 def read_number(text: str) -> str | None:

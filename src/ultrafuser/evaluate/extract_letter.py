@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ultrafuser.boxed import last_boxed
 from ultrafuser.evaluate.extract import STATED
-from ultrafuser.testsets_hub import last_boxed
 
 # In all patterns here [A-Z] stands for the letters of the question.
 _CALLED = r"(?i:(?:the )?(?:option|choice)\b(?!:))?"

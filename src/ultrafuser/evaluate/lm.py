@@ -29,8 +29,8 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ultrafuser.errors import UserError
-from ultrafuser.evaluate.extract import without_thoughts
+from ultrafuser.endpoints.thoughts import without_thoughts
+from ultrafuser.errors import UserError, first_line
 from ultrafuser.evaluate.kept import KeptAnswers, request_key
 from ultrafuser.evaluate.room import LEFT_OUT, Room
 from ultrafuser.model.load import free_memory
@@ -78,7 +78,7 @@ class UltraFuserLM(HFLM):
         try:
             super().__init__(pretrained, **options)
         except OSError as error:
-            raise UserError(f"{pretrained}: cannot be loaded ({str(error).strip().splitlines()[0]})") from None
+            raise UserError(f"{pretrained}: cannot be loaded ({first_line(error)})") from None
         if template is not None:
             self.tokenizer.chat_template = load_template(template)
         if self.config.model_type == "ultrafuser" and self.add_bos_token is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from transformers import AutoTokenizer
 
-from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.errors import UserError, did_you_mean, first_line
 from ultrafuser.evaluate.directory import TAKEN_OUT
 from ultrafuser.evaluate.settings import EvalSettings
 from ultrafuser.io import read_json
@@ -54,18 +54,23 @@ class Model:
 def find_models(given: Sequence[str | Path], settings: EvalSettings) -> list[Model]:
     """The models of ``given``, each ``PLACE`` or ``NAME=PLACE``, then what ``settings.with_specialists`` asks for.
 
-    Raises `UserError` for a name that is wrong or given twice, a place without a model, and a model without a chat template.
+    Raises `UserError` for a name that is wrong or given twice, a place without a model or that is the output's, and a model
+    without a chat template.
     """
     models = [_find(str(one)) for one in given]
-    for place, model in enumerate(models):
-        if any(other.name == model.name for other in models[:place]):
-            raise UserError(f"two models are called '{model.name}'; give other names: NAME={model.given}")
+    rows = [*_taken_out(models), *models] if settings.with_specialists else models
+    for place, row in enumerate(rows):
+        if any(other.name == row.name for other in rows[:place]):
+            raise UserError(f"two models are called '{row.name}'; give other names: NAME={row.given}")
+    for model in models:
+        if model.folder.resolve() == settings.out.resolve():  # what is written there would make another model of it
+            raise UserError(f"--out {settings.out}: is the directory of '{model.name}', which is judged; choose another")
         _check_template(model, settings.template)
-    return [*_taken_out(models), *models] if settings.with_specialists else models
+    return rows
 
 
 def specialist_rows(models: Sequence[Model], chosen: Sequence[str] | None) -> list[str]:
-    """Names of the rows that are the specialists: ``chosen``, or else those called like a specialist of a fused model.
+    """Names of the rows that are the specialists: ``chosen``, or else those taken out of a fused model, or called like one in it.
 
     Raises `UserError` for a chosen name that is no row's.
     """
@@ -73,10 +78,11 @@ def specialist_rows(models: Sequence[Model], chosen: Sequence[str] | None) -> li
     for name in chosen or ():
         if name not in names:
             raise UserError(f"--specialists: no model is called '{name}'{did_you_mean(name, names)} (of {', '.join(names)})")
-    known = {name for model in models for name in model.specialists}
     if chosen is not None:
         return list(chosen)
-    return [model.name for model in models if model.inside or (model.name in known and not model.specialists)]
+    known = {name for model in models for name in model.specialists}
+    inside = [model.name for model in models if model.inside]
+    return inside or [model.name for model in models if model.name in known and not model.specialists]
 
 
 @contextmanager
@@ -122,14 +128,16 @@ def _find(given: str) -> Model:
 
 
 def _taken_out(models: Sequence[Model]) -> list[Model]:
-    """The specialists inside the fused models, but for those that stand among ``models`` by the same name."""
+    """The specialists inside the fused models; with the fused model's name in front where their own could be another model's."""
     fused = [model for model in models if model.specialists]
-    taken: dict[str, Model] = {}
+    names = {model.name for model in models}
+    taken = []
     for model in fused:
         for inside in model.specialists:
-            name = inside if len(fused) == 1 else f"{model.name}.{inside}"
-            taken[name] = Model(name, f"{model.given} ({inside})", model.folder, inside=inside)
-    return [model for name, model in taken.items() if all(other.name != name for other in models)]
+            # A model given by the same name may be another: what training made of it, say.
+            name = f"{model.name}.{inside}" if len(fused) > 1 or inside in names else inside
+            taken.append(Model(name, f"{model.given} ({inside})", model.folder, inside=inside))
+    return taken
 
 
 def _check_template(model: Model, template: str | None) -> None:
@@ -139,8 +147,7 @@ def _check_template(model: Model, template: str | None) -> None:
     try:
         own = AutoTokenizer.from_pretrained(model.folder).chat_template
     except Exception as error:  # many kinds, for whatever is wrong with the files
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{model.given}: its tokenizer cannot be loaded ({reason})") from None
+        raise UserError(f"{model.given}: its tokenizer cannot be loaded ({first_line(error)})") from None
     if own is None and template is None:
         raise UserError(f"{model.given}: its tokenizer has no chat template; give --template NAME or --template FILE.jinja")
     if own is not None and template is not None:

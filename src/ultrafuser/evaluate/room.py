@@ -10,7 +10,8 @@ All are counted, and the score says so (`Room.notes`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,30 +21,33 @@ LEFT_OUT = (-100.0, False)  # a likelihood so small that it never wins, yet one 
 
 @dataclass
 class Room:
-    """The ``asked`` prompts of one task in a context of ``length`` tokens, and which of them had too little room."""
+    """The requests of one task in a context of ``length`` tokens, and which of them had too little room.
+
+    A request is a prompt with its continuation (or ""); a task may make the same one several times, and its notes count each.
+    """
 
     length: int
-    asked: int = 0
-    left_out: dict[tuple[str, str], int] = field(default_factory=dict)  # (prompt, continuation or "") -> tokens
-    unwritable: set[tuple[str, str]] = field(default_factory=set)  # (prompt, continuation)
-    shortened: set[str] = field(default_factory=set)
-    cut_off: dict[str, int] = field(default_factory=dict)  # prompt -> tokens that its answer could have
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
+    left_out: dict[tuple[str, str], int] = field(default_factory=dict)  # request -> tokens
+    unwritable: set[tuple[str, str]] = field(default_factory=set)
+    shortened: set[tuple[str, str]] = field(default_factory=set)
+    cut_off: dict[tuple[str, str], int] = field(default_factory=dict)  # request -> tokens that its answer could have
 
     def generation(self, prompt: str, tokens: int, wanted: int, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
         """The request for a generation of up to ``wanted`` tokens after a prompt of ``tokens``, or None if it cannot be asked."""
-        self.asked += 1
+        self.requests[prompt, ""] += 1
         room = self.length - tokens
         if room < 1:
             self.left_out[prompt, ""] = tokens
             return None
         if room >= wanted:
             return prompt, dict(settings)
-        self.shortened.add(prompt)
+        self.shortened.add((prompt, ""))
         return prompt, dict(settings) | {"max_gen_toks": room - room % STEP or room}
 
     def likelihood(self, prompt: str, continuation: str, tokens: tuple[int, int]) -> tuple[str, str] | None:
         """The request for the likelihood of a continuation, or None if it cannot be asked; ``tokens`` are those of the two."""
-        self.asked += 1
+        self.requests[prompt, continuation] += 1
         if not tokens[1]:
             self.unwritable.add((prompt, continuation))
             return None
@@ -55,11 +59,11 @@ class Room:
 
     def answered(self, request: tuple[str, dict[str, Any]] | None, tokens: int) -> None:
         """Take note of the length of an answer to what `generation` returned, as tokens of its text (never more than it took)."""
-        if request is None or request[0] in self.shortened:
+        if request is None or (request[0], "") in self.shortened:
             return
         most = request[1].get("max_gen_toks")
         if most is not None and tokens >= most:
-            self.cut_off[request[0]] = most
+            self.cut_off[request[0], ""] = most
 
     def is_left_out(self, prompt: str, continuation: str = "") -> bool:
         """Whether this was not asked."""
@@ -71,18 +75,21 @@ class Room:
         if self.left_out:
             longest = max(self.left_out.values())
             notes.append(
-                f"{len(self.left_out)} of {self.asked} prompts were not asked and count as wrong: "
+                f"{self._share(self.left_out)} prompts were not asked and count as wrong: "
                 f"the longest has {longest} tokens, the model's context {self.length}"
             )
         if self.unwritable:
             notes.append(
-                f"{len(self.unwritable)} of {self.asked} options add no token to the prompt (their words are unknown, or join "
+                f"{self._share(self.unwritable)} options add no token to the prompt (their words are unknown, or join "
                 "its last one) and count as wrong"
             )
         if self.shortened:
-            shortened = f"{len(self.shortened)} of {self.asked} answers"
-            notes.append(f"{shortened} had less room than the task allows, in a context of {self.length} tokens")
+            shortened = self._share(self.shortened)
+            notes.append(f"{shortened} answers had less room than the task allows, in a context of {self.length} tokens")
         if self.cut_off:
-            cut_off = f"at least {len(self.cut_off)} of {self.asked} answers"
-            notes.append(f"{cut_off} were cut off at {max(self.cut_off.values())} tokens")
+            cut_off = self._share(self.cut_off)
+            notes.append(f"at least {cut_off} answers were cut off at {max(self.cut_off.values())} tokens")
         return notes
+
+    def _share(self, some: Iterable[tuple[str, str]]) -> str:
+        return f"{sum(self.requests[one] for one in some)} of {self.requests.total()}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from ultrafuser.intervals import ratio_error
 
 
 @dataclass
@@ -40,11 +41,7 @@ class TaskScore:
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """Mean of independent items and its standard error s / sqrt(n), as lm-evaluation-harness computes it (NaN for one item)."""
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return mean, math.nan
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return mean, math.sqrt(variance / len(values))
+    return ratio_error(values, [1.0] * len(values))
 
 
 def prompts_hash(prompts: Iterable[Any]) -> str:

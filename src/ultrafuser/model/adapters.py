@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ultrafuser.errors import UserError
-from ultrafuser.io import read_json
+from ultrafuser.io import read_json_object
 from ultrafuser.model.tensors import AnyTensor, ComputedTensor, StoredTensor, Tensors, cast, read_header
 
 CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -45,7 +45,7 @@ def is_adapter(folder: Path) -> bool:
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """The adapter's configuration. Raises `UserError` if it is not a plain LoRA, naming the setting."""
-    config: dict[str, Any] = read_json(folder / CONFIG_FILE)
+    config = read_json_object(folder / CONFIG_FILE)
     where = folder / CONFIG_FILE
     if config.get("peft_type") != "LORA":
         raise UserError(
@@ -67,16 +67,22 @@ def merge_adapter(folder: Path, config: Mapping[str, Any], base: Tensors, *, tie
 
     Whole tensors in the adapter (``modules_to_save``) replace the base's. Raises `UserError` for tensors that fit nowhere.
     """
-    if not (folder / WEIGHTS_FILE).is_file() and (folder / PICKLED_FILE).is_file():
-        raise UserError(f"{folder / PICKLED_FILE}: pickled weights can run code when loaded; save the adapter as safetensors")
+    if not (folder / WEIGHTS_FILE).is_file():
+        if (folder / PICKLED_FILE).is_file():
+            raise UserError(f"{folder / PICKLED_FILE}: pickled weights can run code when loaded; save the adapter as safetensors")
+        raise UserError(f"{folder}: an adapter without its weights, {WEIGHTS_FILE}; fetch it again")
     whole, pairs = _sort_out(folder, base)
     touched = {name for name in (*whole, *pairs) if name in ("model.embed_tokens.weight", "lm_head.weight")}
     if tied and touched:
         raise UserError(f"{folder}: changes {', '.join(sorted(touched))}, which its base ties; merge it into its base first")
     merged = base | {name: cast(tensor, base[name].dtype) for name, tensor in whole.items()}
     for name, (a, b, transposed) in pairs.items():
-        scale = _scale(config, name.removesuffix(".weight"), rank=a.shape[0])
-        merged[name] = _with_low_rank(folder, name, merged[name], a, b, scale, transposed)
+        _require_fitting(folder, name, merged[name], a, b, transposed)
+        try:
+            scale = _scale(config, name.removesuffix(".weight"), rank=a.shape[0])
+        except (TypeError, ValueError, AttributeError, re.error) as error:
+            raise UserError(f"{folder / CONFIG_FILE}: its lora_alpha or alpha_pattern is not valid ({error})") from None
+        merged[name] = _with_low_rank(merged[name], a, b, scale, transposed)
     return merged
 
 
@@ -110,13 +116,17 @@ def _scale(config: Mapping[str, Any], module: str, *, rank: int) -> float:
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _with_low_rank(
-    folder: Path, name: str, base: AnyTensor, a: StoredTensor, b: StoredTensor, scale: float, transposed: bool
-) -> ComputedTensor:
+def _require_fitting(folder: Path, name: str, base: AnyTensor, a: StoredTensor, b: StoredTensor, transposed: bool) -> None:
+    """Raise `UserError` unless B A has the shape of ``base``."""
+    rank = a.shape[0] if a.shape else 0
+    wanted = ((rank, base.shape[0]), (base.shape[-1], rank)) if transposed else ((rank, base.shape[-1]), (base.shape[0], rank))
+    if not rank or (a.shape, b.shape) != wanted:
+        shapes = f"shapes {list(a.shape)} and {list(b.shape)}"
+        raise UserError(f"{folder}: the low-rank pair of {name} has {shapes}, which do not fit its base's {list(base.shape)}")
+
+
+def _with_low_rank(base: AnyTensor, a: StoredTensor, b: StoredTensor, scale: float, transposed: bool) -> ComputedTensor:
     """``base`` + scale B A. An embedding's pair is stored transposed: its rows are those of A^T."""
-    shape = (a.shape[1], b.shape[0]) if transposed else (b.shape[0], a.shape[1])
-    if shape != base.shape or a.shape[0] != b.shape[1]:
-        raise UserError(f"{folder}: low-rank pair of {name} gives shape {list(shape)}, its base has {list(base.shape)}")
 
     def read(start: int, stop: int) -> torch.Tensor:
         left = a.rows(0, a.shape[0])[:, start:stop].T if transposed else b.rows(start, stop)  # (rows, r)

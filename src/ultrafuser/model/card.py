@@ -11,6 +11,7 @@ import yaml
 
 import ultrafuser
 from ultrafuser import hub
+from ultrafuser.errors import plural
 from ultrafuser.model.adapters import CONFIG_FILE, WEIGHTS_FILE
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
 from ultrafuser.model.digest import weights_digest
@@ -89,7 +90,7 @@ def _vocabulary(lineup: LineUp, config: UltraFuserConfig) -> Iterator[str]:
     plan = lineup.plan
     masked = len(plan.masked_token_ids)
     yield f"{plan.slot_start} shared ids, the tokenizer of {lineup.agreement.base}; {masked} of them never predicted"
-    yield f"{len(plan.slot_tokens)} slot tokens that stand for the pieces of the specialists' chat templates"
+    yield f"{plural(len(plan.slot_tokens), 'slot token')} for the pieces of the specialists' chat templates"
     yield f"embedding and lm_head are {'one table' if config.tie_word_embeddings else 'two tables'}"
     yield from lineup.agreement.notes
 

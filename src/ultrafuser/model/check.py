@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from ultrafuser.errors import plural
 from ultrafuser.model.configuration_ultrafuser import head_dim
 from ultrafuser.model.fuse import choose_dtype
 from ultrafuser.model.layout import dropped_rows, fused_config, fused_tensors, gate_tensors
@@ -115,9 +116,10 @@ def _report_special_tokens(report: CheckReport, specialists: Sequence[Specialist
         report.add("special tokens", "ok", f"{one.name}: bos {t.bos_token!r}, eos {t.eos_token!r}, pad {t.pad_token!r}")
     plan, hidden = lineup.plan, sum(None in row for row in lineup.plan.slot_sources)
     end = lineup.tokenizer.convert_ids_to_tokens(plan.end_token_id)
-    report.add("special tokens", "ok", f"fused: {len(plan.slot_tokens)} slot tokens, an answer ends with {end!r}")
+    report.add("special tokens", "ok", f"fused: {plural(len(plan.slot_tokens), 'slot token')}, an answer ends with {end!r}")
     if hidden:
-        text = f"templates differ: {hidden} slots are hidden from some; engines without attention masks need one template for all"
+        count = plural(hidden, "slot")
+        text = f"templates differ: {count} not seen by all; engines without attention masks need one template for all"
         report.add("special tokens", "note", text)
     for note in plan.notes:
         report.add("chat templates", "note", note)

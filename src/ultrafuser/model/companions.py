@@ -7,11 +7,13 @@ specialists/<name>/    its config.json, generation_config.json, tokenizer files,
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ultrafuser.io import read_json, write_json, write_text
+import torch
+
+from ultrafuser.io import read_json_object, write_json, write_text
 from ultrafuser.model.card import model_card
 from ultrafuser.model.configuration_ultrafuser import REMOTE_CODE_FILES, UltraFuserConfig
 from ultrafuser.model.lineup import LineUp
@@ -66,9 +68,14 @@ def write_own(folder: Path, one: Specialist, template: str | None, *, end_token_
         write_json(folder / "generation_config.json", one.generation)
     # Merging an adapter or a mistaken tie may have changed these two; all else stays as it was written.
     changed = {"vocab_size": one.config.vocab_size, "tie_word_embeddings": one.tied}
-    write_json(folder / "config.json", read_json(one.folder / "config.json") | changed)
+    write_json(folder / "config.json", read_json_object(one.folder / "config.json") | changed)
     others = {name: dtype_name(tensor.dtype) for name, tensor in one.tensors.items() if tensor.dtype != one.dtype}
     write_json(folder / FUSION_FILE, {"dtype": dtype_name(one.dtype), "dtypes": others, "end_token_id": end_token_id})
+
+
+def in_dtype(config: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """A config.json that says ``dtype``, by the one of its two names that counts."""
+    return {key: value for key, value in config.items() if key != "torch_dtype"} | {"dtype": dtype_name(dtype)}
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

@@ -76,6 +76,8 @@ class UltraFuserConfig(PreTrainedConfig):
         self.specialist_names = list(self.specialist_names or [f"specialist{j}" for j in range(len(self.specialists))])
         self.slot_visibility = [list(row) for row in self.slot_visibility or []]
         self.masked_token_ids = list(self.masked_token_ids or [])
+        if len(self.specialist_names) != len(self.specialists):
+            raise ValueError(f"{len(self.specialist_names)} specialist_names for {len(self.specialists)} specialists")
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         if self.specialists:
             self._derive_geometry()

@@ -1,12 +1,14 @@
 """`ultrafuser extract`: one specialist of a fused model as an ordinary checkpoint again.
 
 The inverse of layout.py. Before joint training every tensor is bit-identical to what was fused, and so is the file, if it was
-one and written by the safetensors library, whose order of tensors is followed. After it, it is the specialist as trained: the
-rows of its own end-of-turn token are then taken from the fused end token, which is what was trained in its place.
+one and written by the safetensors library, whose order of tensors is followed. What a narrower dtype of the fused model has
+rounded stays rounded, in that dtype, and is told. After joint training it is the specialist as trained: the rows of its own
+end-of-turn token are then taken from the fused end token, which is what was trained in its place.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,25 +17,28 @@ from typing import Any
 
 import torch
 
-from ultrafuser.errors import UserError, did_you_mean
-from ultrafuser.io import new_directory, read_json, require_new, require_space, write_json
-from ultrafuser.model.companions import FUSION_FILE
+from ultrafuser.errors import UserError, did_you_mean, first_line
+from ultrafuser.io import new_directory, read_json_object, require_new_directory, require_space, write_json
+from ultrafuser.model.companions import FUSION_FILE, in_dtype
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
 from ultrafuser.model.fuse import DROPPED_FILE, progress_bar
 from ultrafuser.model.layout import fused_name, starts
 from ultrafuser.model.safetensors_stream import parse_size, write_checkpoint
-from ultrafuser.model.sources import EMBEDDING, HEAD, expected_shapes
+from ultrafuser.model.sources import EMBEDDING, HEAD, expected_shapes, require_tensors
 from ultrafuser.model.tensors import (
     AnyTensor,
     ComputedTensor,
     Tensors,
     cast,
+    dtype_name,
     open_checkpoint,
     read_header,
+    rounds,
     same_bytes,
     tensor_bytes,
 )
 
+logger = logging.getLogger(__name__)
 # In which the safetensors library writes tensors; those of one dtype by name.
 ORDER = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -55,31 +60,41 @@ def extract(fused_dir: str | Path, specialist: str, out: str | Path, *, overwrit
     """Write the specialist called ``specialist`` of the fused model in ``fused_dir`` to ``out``; return it.
 
     Its tensors have the names and dtypes they had before, its tokenizer is its own, its chat template the one it was fused
-    with. If its two tables were one but have been trained apart, both are written. Raises `UserError`.
+    with. If its two tables were one but have been trained apart, both are written. Tensors that fusing has rounded to a
+    narrower dtype are written in that one, and a warning says so. Raises `UserError`.
     """
     fused_dir = Path(fused_dir)
-    out = require_new(out, overwrite=overwrite, inputs=[fused_dir, *fused_dir.rglob("*")])
+    out = require_new_directory(out, overwrite=overwrite, inputs=[fused_dir, *fused_dir.rglob("*")])
     config = _fused_config(fused_dir)
     own = _own_folder(fused_dir, config, specialist)
-    place, fusion = _place(config, own, specialist)
-    tensors = _as_before(_own_tensors(open_checkpoint(fused_dir), own, place), fusion)
-    tied = HEAD not in tensors
+    fusion = _fusion(own / FUSION_FILE)
+    fused = open_checkpoint(fused_dir)
+    require_tensors(fused_dir, config, fused)
+    tensors = _own_tensors(fused, own, _place(config, specialist, fusion["end_token_id"]))
+    tensors, rounded = _as_before(tensors, fusion)
+    settings = read_json_object(own / "config.json") | {"tie_word_embeddings": HEAD not in tensors}
+    settings = in_dtype(settings, tensors[EMBEDDING].dtype) if rounded else settings
     total = sum(map(tensor_bytes, tensors.values()))
     require_space(out, total)
     with new_directory(out, overwrite=overwrite) as folder, progress_bar("extracting", total) as advance:
         shutil.copytree(own, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(FUSION_FILE, DROPPED_FILE))
-        write_json(folder / "config.json", read_json(own / "config.json") | {"tie_word_embeddings": tied})
+        write_json(folder / "config.json", settings)
         write_checkpoint(folder, tensors, max_shard_size=parse_size("5GB"), advance=advance)
+    if rounded:
+        logger.warning("note: %s: fusing has rounded its weights from %s; they stay so", specialist, " and ".join(rounded))
     return out
 
 
 def _fused_config(folder: Path) -> UltraFuserConfig:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such directory")
-    raw = read_json(folder / "config.json")
-    if not isinstance(raw, dict) or raw.get("model_type") != UltraFuserConfig.model_type:
+    raw = read_json_object(folder / "config.json")
+    if raw.get("model_type") != UltraFuserConfig.model_type:
         raise UserError(f"{folder}: not a fused model; extract takes a directory that `ultrafuser fuse` or `train` wrote")
-    return UltraFuserConfig.from_dict(raw)
+    try:
+        return UltraFuserConfig.from_dict(raw)
+    except Exception as error:  # transformers raises many kinds for values it does not accept
+        raise UserError(f"{folder / 'config.json'}: not accepted by transformers ({first_line(error)})") from None
 
 
 def _own_folder(folder: Path, config: UltraFuserConfig, specialist: str) -> Path:
@@ -94,23 +109,30 @@ def _own_folder(folder: Path, config: UltraFuserConfig, specialist: str) -> Path
     return own
 
 
-def _place(config: UltraFuserConfig, own: Path, specialist: str) -> tuple[_Place, dict[str, Any]]:
-    fusion: dict[str, Any] = read_json(own / FUSION_FILE)
+def _fusion(file: Path) -> dict[str, Any]:
+    """What `companions.write_own` noted of a specialist when it was fused."""
+    fusion = read_json_object(file)
+    dtypes = [fusion.get("dtype"), *dict(fusion.get("dtypes", {})).values()]
+    if not isinstance(fusion.get("end_token_id"), int) or not {*dtypes} <= {*map(dtype_name, ORDER)}:
+        raise UserError(f"{file}: is damaged; copy it from the model that `ultrafuser fuse` wrote")
+    return fusion
+
+
+def _place(config: UltraFuserConfig, specialist: str, end_token_id: int) -> _Place:
     j = (config.specialist_names or []).index(specialist)
     configs = config.specialist_configs()
     columns = starts(one.hidden_size for one in configs)
     slot_start = int(config.slot_start or 0)
     end_is_slot = int(config.predictable_vocab_size or 0) > slot_start
-    place = _Place(
+    return _Place(
         j=j,
         config=configs[j],
         columns=(columns[j], columns[j + 1]),
         first_layer=starts(one.num_hidden_layers for one in configs)[j],
         shared=min(slot_start, configs[j].vocab_size),
         end_slot=slot_start if end_is_slot else None,
-        end_token_id=int(fusion["end_token_id"]),
+        end_token_id=end_token_id,
     )
-    return place, fusion
 
 
 def _own_tensors(fused: Tensors, own: Path, place: _Place) -> Tensors:
@@ -146,8 +168,16 @@ def _own_table(fused: Tensors, name: str, dropped: AnyTensor | None, place: _Pla
     return ComputedTensor(table.dtype, shape, read)
 
 
-def _as_before(tensors: Tensors, fusion: Mapping[str, Any]) -> Tensors:
-    """``tensors`` in the dtypes that they were fused from, and in the order of the file that they were in."""
+def _as_before(tensors: Tensors, fusion: Mapping[str, Any]) -> tuple[Tensors, list[str]]:
+    """``tensors`` in the dtypes that they were fused from and in the order of the file that they were in; what was rounded.
+
+    The latter as ``float32 to bfloat16``; such tensors stay as they are.
+    """
     others = fusion.get("dtypes", {})  # those of another dtype than the embedding
-    typed = {name: cast(tensor, getattr(torch, others.get(name, fusion["dtype"]))) for name, tensor in tensors.items()}
-    return dict(sorted(typed.items(), key=lambda item: (ORDER.index(item[1].dtype), item[0])))
+    typed, rounded = {}, set()
+    for name, tensor in tensors.items():
+        before = getattr(torch, others.get(name, fusion["dtype"]))
+        if rounds(before, tensor.dtype):
+            rounded.add(f"{dtype_name(before)} to {dtype_name(tensor.dtype)}")
+        typed[name] = tensor if rounds(before, tensor.dtype) else cast(tensor, before)
+    return dict(sorted(typed.items(), key=lambda item: (ORDER.index(item[1].dtype), item[0]))), sorted(rounded)

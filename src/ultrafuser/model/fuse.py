@@ -1,8 +1,8 @@
 """`ultrafuser fuse`: two to eight specialists become one checkpoint, tensor by tensor.
 
 Everything that can go wrong is looked at before the first byte is written, and the directory appears only when it is whole.
-Tensors that stay as they are are copied as bytes; only the two tables (V, H), the gate and, when dtypes differ, casts are
-computed, block by block. So peak memory does not depend on the models' size.
+Every tensor goes from file to file block by block: read once, looked at for numbers that are not finite, put where it belongs
+in a table (V, H) or cast where it has to be, written. So peak memory does not depend on the models' size.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from ultrafuser.errors import UserError, did_you_mean
-from ultrafuser.io import new_directory, require_new, require_space
+from ultrafuser.io import new_directory, require_new_directory, require_space
 from ultrafuser.model.companions import companion_bytes, write_companions
-from ultrafuser.model.layout import common_dtype, dropped_rows, fused_config, fused_tensors, gate_bytes, gate_tensors
+from ultrafuser.model.layout import dropped_rows, fused_config, fused_tensors, gate_bytes, gate_tensors
 from ultrafuser.model.lineup import line_up, resolve_templates
 from ultrafuser.model.notes import fusion_notes
 from ultrafuser.model.safetensors_stream import Advance, parse_size, write_checkpoint, write_file
 from ultrafuser.model.sources import Specialist, open_specialists, places_read
-from ultrafuser.model.tensors import Tensors, tensor_bytes
+from ultrafuser.model.tensors import Tensors, common_dtype, tensor_bytes
 
 logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -64,12 +64,13 @@ def fuse(
     `UserError` for anything wrong with the specialists, the options, the disk or ``out``; nothing is left half-written.
     """
     options = options or FuseOptions()
-    out = require_new(out, overwrite=options.overwrite)  # before anything is fetched
+    out = require_new_directory(out, overwrite=options.overwrite)  # before anything is fetched
     shard_size = parse_size(options.max_shard_size)
-    if options.gate_hidden_size < 1:
-        raise UserError(f"gate hidden size {options.gate_hidden_size} is not positive; the paper's is 512")
+    if not 1 <= options.gate_hidden_size < 2**31:
+        raise UserError(f"gate hidden size {options.gate_hidden_size} is not from 1 to 2**31 - 1; the paper's is 512")
     opened = open_specialists(specialists, names)
-    require_new(out, overwrite=options.overwrite, inputs=[*places_read(opened), *filter(os.path.isfile, options.templates or ())])
+    inputs: list[Path | str] = [*places_read(opened), *filter(os.path.isfile, options.templates or ())]
+    require_new_directory(out, overwrite=options.overwrite, inputs=inputs)
     templates = resolve_templates(options.templates, len(opened))
     lineup = line_up(opened, templates)
     dtype = choose_dtype(opened, options.dtype)

@@ -10,7 +10,6 @@ Notation: N specialists, H_j width of specialist j, H their sum, L_j its depth, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
 from itertools import accumulate
 from typing import Any
 
@@ -20,15 +19,10 @@ import torch
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
 from ultrafuser.model.gate_ultrafuser import UltraFuserGate
 from ultrafuser.model.sources import EMBEDDING, HEAD, Specialist
-from ultrafuser.model.tensors import AnyTensor, ComputedTensor, StoredTensor, Tensors, cast, from_memory
+from ultrafuser.model.tensors import AnyTensor, ComputedTensor, Tensors, cast, dtype_name, finite, from_memory
 from ultrafuser.tokens.slots import SlotPlan
 
 GATE_PREFIX = "model.gate."
-
-
-def common_dtype(dtypes: Iterable[torch.dtype]) -> torch.dtype:
-    """The smallest dtype that holds all the given ones without loss."""
-    return reduce(torch.promote_types, dtypes)
 
 
 def starts(sizes: Iterable[int]) -> list[int]:
@@ -67,19 +61,25 @@ def fused_tensors(specialists: Sequence[Specialist], plan: SlotPlan, dtype: torc
     head_rows: list[Sequence[int | None]] = [
         plan.end_sources if end_is_slot and s == 0 else [None] * len(specialists) for s in range(len(plan.slot_tokens))
     ]
-    tables = [one.tensors[EMBEDDING] for one in specialists]
-    heads = [one.tensors.get(HEAD, one.tensors[EMBEDDING]) for one in specialists]
-    fused: Tensors = {EMBEDDING: side_by_side(tables, plan.slot_start, plan.slot_sources, dtype)}
+    own = [_in_dtype(one, dtype) for one in specialists]
+    fused: Tensors = {EMBEDDING: side_by_side([tensors[EMBEDDING] for tensors in own], plan.slot_start, plan.slot_sources)}
     first = starts(one.config.num_hidden_layers for one in specialists)
-    for j, one in enumerate(specialists):
-        fused |= {
-            fused_name(name, j, first[j]): cast(tensor, dtype)
-            for name, tensor in one.tensors.items()
-            if name not in (EMBEDDING, HEAD)
-        }
+    for j, tensors in enumerate(own):
+        layers = {name: tensor for name, tensor in tensors.items() if name not in (EMBEDDING, HEAD)}
+        fused |= {fused_name(name, j, first[j]): tensor for name, tensor in layers.items()}
     if not all(one.tied for one in specialists):
-        fused[HEAD] = side_by_side(heads, plan.slot_start, head_rows, dtype)
+        heads = [tensors.get(HEAD, tensors[EMBEDDING]) for tensors in own]
+        fused[HEAD] = side_by_side(heads, plan.slot_start, head_rows)
     return fused
+
+
+def _in_dtype(one: Specialist, dtype: torch.dtype) -> Tensors:
+    """A specialist's tensors in the fused dtype; numbers that it has no room for are a `UserError` when they are read."""
+    told = f"holds numbers too large for {dtype_name(dtype)}; give --dtype bfloat16 or float32"
+    return {
+        name: tensor if tensor.dtype == dtype else finite(cast(tensor, dtype), f"specialist '{one.name}': tensor {name} {told}")
+        for name, tensor in one.tensors.items()
+    }
 
 
 def fused_name(name: str, j: int, first_layer: int) -> str:
@@ -90,13 +90,12 @@ def fused_name(name: str, j: int, first_layer: int) -> str:
     return f"model.layers.{first_layer + int(index)}.{rest}"
 
 
-def side_by_side(
-    tables: Sequence[AnyTensor], shared: int, slot_sources: Sequence[Sequence[int | None]], dtype: torch.dtype
-) -> ComputedTensor:
+def side_by_side(tables: Sequence[AnyTensor], shared: int, slot_sources: Sequence[Sequence[int | None]]) -> ComputedTensor:
     """The table (V, H): ``shared`` rows of all tables (V_j, H_j) side by side, then one row per slot from each one's own token.
 
-    Rows that a table does not have, and slots without a source in it, are zero there.
+    Rows that a table does not have, and slots without a source in it, are zero there. All are of one dtype.
     """
+    dtype = tables[0].dtype
     columns = starts(table.shape[1] for table in tables)
 
     def read(start: int, stop: int) -> torch.Tensor:
@@ -105,7 +104,7 @@ def side_by_side(
             chunk = block[:, columns[j] : columns[j + 1]]  # (rows, H_j)
             last = min(stop, shared, table.shape[0])
             if start < last:
-                _paste(table.rows(start, last).to(dtype), chunk[: last - start])
+                _paste(table.rows(start, last), chunk[: last - start])
             for slot in range(max(start, shared), stop):
                 source = slot_sources[slot - shared][j]
                 if source is not None:
@@ -131,9 +130,7 @@ def dropped_rows(one: Specialist, slot_start: int) -> Tensors:
     return {name: _tail(one.tensors[name], slot_start) for name in (EMBEDDING, HEAD) if name in one.tensors}
 
 
-def _tail(table: AnyTensor, start: int) -> AnyTensor:
-    if isinstance(table, StoredTensor):
-        return table.cut(start, table.shape[0])
+def _tail(table: AnyTensor, start: int) -> ComputedTensor:
     shape = (table.shape[0] - start, *table.shape[1:])
     return ComputedTensor(table.dtype, shape, lambda a, b: table.rows(start + a, start + b))
 

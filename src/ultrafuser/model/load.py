@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM
 
 import ultrafuser.model  # noqa: F401  (registers the Auto classes)
-from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.errors import UserError, did_you_mean, first_line, plural
 from ultrafuser.model.quantise import quantised
 from ultrafuser.model.quiet import quiet_transformers
-from ultrafuser.model.sources import locate
-from ultrafuser.model.tensors import refuse_pickled
+from ultrafuser.model.sources import locate, read_tokenizer
+from ultrafuser.model.tensors import SINGLE_FILE, read_header, refuse_pickled
 from ultrafuser.schema import LoadIn
+
+# Options of ``from_pretrained``: no pickled weights, and `require_all_weights` tells what does not fit, in one line.
+CHECKED = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
 
 
 def load(model: str | Path, *, dtype: str = "auto", device: str = "auto", load_in: LoadIn | None = None) -> tuple[Any, Any]:
@@ -34,23 +39,38 @@ def load(model: str | Path, *, dtype: str = "auto", device: str = "auto", load_i
     folder = model_folder(model)
     if not any(folder.glob("*.safetensors")):
         refuse_pickled(model, (file.name for file in folder.iterdir()))
+        raise UserError(f"{model}: cannot be loaded (there are no weights, such as {SINGLE_FILE})")
     options = quantised(load_in, place, _compute_dtype(dtype, place))
-    options |= {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            loaded, info = AutoModelForCausalLM.from_pretrained(folder, **options)
+            tokenizer = read_tokenizer(folder)
+            loaded, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **CHECKED, **options)
+    except UserError:
+        raise
     except Exception as error:  # many kinds, for whatever is wrong with the files
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{model}: cannot be loaded ({reason})") from None
+        if isinstance(error, SafetensorError):  # it does not say of which file
+            _require_whole(folder)
+        raise UserError(f"{model}: cannot be loaded ({first_line(error)})") from None
     require_all_weights(model, info)
     return (loaded if load_in else loaded.to(place)).eval(), tokenizer
 
 
+def _require_whole(folder: Path) -> None:
+    """Raise `UserError` for a file of weights that is truncated or none."""
+    for file in sorted(folder.glob("*.safetensors")):
+        read_header(file)
+
+
 def require_all_weights(model: str | Path, info: Mapping[str, Any]) -> None:
-    """Raise `UserError` for weights that transformers did not find, by their loading info: random numbers are in their place."""
+    """Raise `UserError` for weights that transformers did not find, or not in the model's shape, by their loading info.
+
+    Random numbers are in their place.
+    """
+    for name, stored, wanted in sorted(info["mismatched_keys"]):
+        shapes = f"shape {list(stored)}, its config.json promises {list(wanted)}"
+        raise UserError(f"{model}: tensor {name} has {shapes}; fetch it again")
     if lacking := sorted(info["missing_keys"]):
-        raise UserError(f"{model}: its files lack {len(lacking)} weights, such as {lacking[0]}; fetch it again")
+        raise UserError(f"{model}: its files lack {plural(len(lacking), 'weight')}, such as {lacking[0]}; fetch it again")
 
 
 def _compute_dtype(dtype: str, place: torch.device) -> torch.dtype:
@@ -87,9 +107,10 @@ def free_memory() -> None:
 def model_folder(model: str | Path) -> Path:
     """The directory of a model, downloaded if it is on the hub. Raises `UserError` if there is none or it holds no model."""
     path = Path(model).expanduser()
-    here = [str(file) for file in path.parent.glob("*/") if (file / "config.json").is_file()]
-    near = did_you_mean(str(path), here)
-    if not path.exists() and (near or (len(path.parts) > 1 and path.parent.is_dir())):  # a local path, not an id of the hub
+    beside = path.parent.glob("*/") if os.access(path.parent, os.F_OK) else ()  # a long prompt in its place is no path at all
+    near = did_you_mean(str(path), [str(file) for file in beside if (file / "config.json").is_file()])
+    local = near or (len(path.parts) > 1 and os.access(path.parent, os.F_OK))  # and not an id of the hub
+    if local and not os.access(path, os.F_OK):
         raise UserError(f"{model}: no such directory{near}")
     folder = locate(str(model))
     if not (folder / "config.json").is_file():

@@ -12,13 +12,12 @@ from pathlib import Path
 import torch
 
 from ultrafuser.errors import UserError
-from ultrafuser.io import new_directory, read_json, require_new, require_space, write_json
-from ultrafuser.model.companions import companion_bytes, copy_tokenizer
+from ultrafuser.io import new_directory, read_json_object, require_new_directory, require_space, write_json
+from ultrafuser.model.companions import companion_bytes, copy_tokenizer, in_dtype
 from ultrafuser.model.fuse import progress_bar
-from ultrafuser.model.layout import common_dtype
 from ultrafuser.model.safetensors_stream import parse_size, write_checkpoint
 from ultrafuser.model.sources import EMBEDDING, HEAD, Specialist, open_specialists, places_read
-from ultrafuser.model.tensors import AnyTensor, ComputedTensor, Tensors, tensor_bytes
+from ultrafuser.model.tensors import AnyTensor, ComputedTensor, Tensors, common_dtype, tensor_bytes
 from ultrafuser.tokens.vocabulary import agree
 
 
@@ -27,11 +26,12 @@ def average_merge(
 ) -> Path:
     """Write the mean of the specialists' weights to ``out`` as a plain Hugging Face model; return it.
 
-    The mean is taken in float32 and rounded once. Raises `UserError` if architectures, shapes or vocabularies differ.
+    The mean of a tensor is taken in float32 and rounded once, to the dtype that holds all of its versions. Raises `UserError`
+    if architectures, shapes or vocabularies differ, or numbers are not finite.
     """
-    out = require_new(out, overwrite=overwrite)  # before anything is fetched
+    out = require_new_directory(out, overwrite=overwrite)  # before anything is fetched
     opened = open_specialists(specialists, names)
-    require_new(out, overwrite=overwrite, inputs=places_read(opened))
+    require_new_directory(out, overwrite=overwrite, inputs=places_read(opened))
     agree({one.name: one.tokenizer for one in opened}, {one.name: one.rows for one in opened})
     tensors = _mean_tensors(opened)
     total = sum(map(tensor_bytes, tensors.values()))
@@ -39,7 +39,7 @@ def average_merge(
     first = opened[0]
     with new_directory(out, overwrite=overwrite) as folder, progress_bar("merging", total) as advance:
         copy_tokenizer(first.tokenizer_folder, folder)
-        own = read_json(first.folder / "config.json")
+        own = in_dtype(read_json_object(first.folder / "config.json"), tensors[EMBEDDING].dtype)
         write_json(folder / "config.json", own | {"vocab_size": first.rows, "tie_word_embeddings": HEAD not in tensors})
         if first.generation:
             write_json(folder / "generation_config.json", first.generation)
@@ -55,9 +55,8 @@ def _mean_tensors(specialists: Sequence[Specialist]) -> Tensors:
             raise UserError(
                 f"{one.name} and {first.name} are unlike in architecture or shape; only models of one shape can be averaged"
             )
-    dtype = common_dtype(one.dtype for one in specialists)
     names = [*first.tensors] + [HEAD] * (first.tied and not all(one.tied for one in others))
-    return {name: mean([one.tensors.get(name, one.tensors[EMBEDDING]) for one in specialists], dtype) for name in names}
+    return {name: mean([one.tensors.get(name, one.tensors[EMBEDDING]) for one in specialists]) for name in names}
 
 
 def _shapes(one: Specialist) -> dict[str, tuple[int, ...]]:
@@ -65,8 +64,9 @@ def _shapes(one: Specialist) -> dict[str, tuple[int, ...]]:
     return {name: tensor.shape[name == EMBEDDING :] for name, tensor in one.tensors.items() if name != HEAD}
 
 
-def mean(tensors: Sequence[AnyTensor], dtype: torch.dtype) -> ComputedTensor:
+def mean(tensors: Sequence[AnyTensor]) -> ComputedTensor:
     """The mean of tensors (R_j, ..) that may have unlike numbers of rows: R_0 rows, each over the tensors that have it."""
+    dtype = common_dtype(tensor.dtype for tensor in tensors)
 
     def read(start: int, stop: int) -> torch.Tensor:
         total = torch.zeros(stop - start, *tensors[0].shape[1:])

@@ -6,10 +6,8 @@ so the base model returns concat(w_j h_j) and an ordinary lm_head of width sum_j
 logits are never built. This file and those it imports from here are copied into every saved checkpoint.
 
 Notation: B batch, T tokens of this call, S tokens so far (T + cached), N specialists, H_j width of specialist j, H their
-sum, V vocabulary.
+sum, V vocabulary. Annotations are objects here, not strings: the library reads those of ``forward``.
 """
-
-from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
@@ -23,12 +21,14 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.models.llama import modeling_llama as llama
 from transformers.models.mistral import modeling_mistral as mistral
 from transformers.models.qwen2 import modeling_qwen2 as qwen2
 from transformers.models.qwen3 import modeling_qwen3 as qwen3
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_ultrafuser import REMOTE_CODE_FILES, UltraFuserConfig, layer_types, sliding_window
@@ -77,14 +77,17 @@ class UltraFuserPreTrainedModel(PreTrainedModel):
     _no_split_modules = [layer.__name__ for layer in LAYERS.values()]  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     # The gate computes in float32: its weights are kept so by every dtype (the strict one), and whole by every quantiser (the
-    # other, matched from a name's beginning). A pattern, as plain "gate" would match mlp.gate_proj.
-    _keep_in_fp32_modules_strict = _keep_in_fp32_modules = {r"(?:model\.)?gate\.\w+"}  # noqa: RUF012
+    # other, matched from a name's beginning). Patterns, as plain "gate" would match mlp.gate_proj; they match the same names,
+    # but the library wants no entry in both.
+    _keep_in_fp32_modules_strict = {r"(?:model\.)?gate\.\w+"}  # noqa: RUF012
+    _keep_in_fp32_modules = {r"(?:model\.)?gate(?:\.\w+)+"}  # noqa: RUF012
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _can_record_outputs = {"hidden_states": list(LAYERS.values()), "attentions": ATTENTIONS}  # noqa: RUF012
+    # One class for the layers of all architectures: of several the library could not tell which layer is which.
+    _can_record_outputs = {"hidden_states": GradientCheckpointingLayer, "attentions": ATTENTIONS}  # noqa: RUF012
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -164,7 +167,7 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
         output_gate_weights: bool | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> UltraFuserModelOutput:
         """Run all specialists and mix their last hidden states.
 
@@ -371,7 +374,7 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, UltraFuserGenerationMixin
         output_token_losses: bool = False,
         shift_labels: torch.LongTensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> UltraFuserCausalLMOutput:
         """Fused next-token logits (B, T, V), and with ``labels`` (B, T) the loss.
 

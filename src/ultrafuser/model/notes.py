@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from ultrafuser.errors import plural
 from ultrafuser.model.lineup import LineUp
 from ultrafuser.model.sources import Specialist
-from ultrafuser.model.tensors import dtype_name
+from ultrafuser.model.tensors import dtype_name, rounds
 
 
 def fusion_notes(specialists: Sequence[Specialist], lineup: LineUp, dtype: torch.dtype) -> list[str]:
@@ -26,6 +27,9 @@ def specialist_notes(specialists: Sequence[Specialist], dtype: torch.dtype) -> I
     dtypes = {name: " and ".join(sorted(some)) for name, some in held.items()}
     if set(dtypes.values()) != {dtype_name(dtype)}:
         yield f"dtypes: {pairs(dtypes)}; fused in {dtype_name(dtype)}"
+    rounded = [one.name for one in specialists if any(rounds(tensor.dtype, dtype) for tensor in one.tensors.values())]
+    if rounded:
+        yield f"{', '.join(rounded)}: weights are rounded to {dtype_name(dtype)}, and stay so when they are extracted"
     lengths = {one.name: one.config.max_position_embeddings for one in specialists}
     if len(set(lengths.values())) > 1:
         yield f"contexts differ ({pairs(lengths)} tokens): the shortest counts"
@@ -34,7 +38,9 @@ def specialist_notes(specialists: Sequence[Specialist], dtype: torch.dtype) -> I
 def shape(one: Specialist) -> str:
     """The depth, width and heads of a specialist."""
     c = one.config
-    return f"{c.num_hidden_layers} layers of width {c.hidden_size}, heads {c.num_attention_heads}/{c.num_key_value_heads}"
+    return (
+        f"{plural(c.num_hidden_layers, 'layer')} of width {c.hidden_size}, heads {c.num_attention_heads}/{c.num_key_value_heads}"
+    )
 
 
 def pairs(values: Mapping[str, Any]) -> str:

@@ -1,12 +1,11 @@
 """Write safetensors files as a stream: the header from the shapes, then the bytes, never a whole checkpoint in memory.
 
-A tensor that is a byte range of another file is copied by the kernel; any other is computed in blocks of rows. So the
-peak memory is a few blocks, whatever the model's size, and the speed is that of copying files.
+Every tensor is read or computed in blocks of rows and written at once. So the peak memory is a few blocks, whatever the
+model's size, and the speed is that of copying files.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -19,31 +18,20 @@ import torch
 
 from ultrafuser.errors import UserError
 from ultrafuser.io import write_json
-from ultrafuser.model.tensors import (
-    DTYPES,
-    INDEX_FILE,
-    SINGLE_FILE,
-    AnyTensor,
-    StoredTensor,
-    Tensors,
-    read_exactly,
-    row_bytes,
-    tensor_bytes,
-)
+from ultrafuser.model.tensors import DTYPES, INDEX_FILE, SINGLE_FILE, AnyTensor, Tensors, row_bytes, tensor_bytes
 
 BLOCK_BYTES = 4 << 20
-COPY_BYTES = 64 << 20  # one call of copy_file_range: large, but small enough for the progress bar to move
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-NO_KERNEL_COPY = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
 Advance = Callable[[int], None]
 
 
 def parse_size(text: str | int) -> int:
     """Bytes of ``"5GB"``, ``"500 MB"`` or a plain number. Raises `UserError` for anything else."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", str(text), re.IGNORECASE)
-    if not match or float(match[1]) <= 0:
-        raise UserError(f"max shard size {text!r} is not a size such as 5GB or 500MB")
-    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
+    size = float(match[1]) * 1000.0 ** " KMGT".index(match[2].upper() or " ") if match else 0
+    if not 1 <= size < 2**63:
+        raise UserError(f"max shard size {str(text)[:60]!r} is not a size such as 5GB or 500MB")
+    return int(size)
 
 
 def write_checkpoint(
@@ -94,10 +82,7 @@ def write_file(path: Path, tensors: Tensors, advance: Advance = lambda count: No
     with open(path, "wb", buffering=0) as file:
         file.write(_header(tensors))
         for tensor in tensors.values():
-            if isinstance(tensor, StoredTensor):
-                _copy(tensor, file, advance)
-            else:
-                _compute(tensor, file, advance)
+            _append(tensor, file, advance)
         os.fsync(file.fileno())
 
 
@@ -113,48 +98,12 @@ def _header(tensors: Tensors) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def _copy(tensor: StoredTensor, file: BinaryIO, advance: Advance) -> None:
-    """Append a stored tensor's bytes, by the kernel where the file systems allow it."""
-    left = tensor_bytes(tensor)
-    with open(tensor.file, "rb", buffering=0) as source:
-        source.seek(tensor.offset)
-        while left:
-            count = _kernel_copy(source.fileno(), file.fileno(), min(left, COPY_BYTES))
-            if count == 0:
-                break
-            left -= count
-            advance(count)
-        buffer = memoryview(bytearray(min(left, BLOCK_BYTES)))
-        while left:
-            view = buffer[: min(left, BLOCK_BYTES)]
-            read_exactly(source.fileno(), view, tensor.file)
-            _write_all(file, view)
-            left -= len(view)
-            advance(len(view))
-
-
-def _kernel_copy(source: int, target: int, count: int) -> int:
-    """Bytes copied by ``copy_file_range``; 0 where it does not exist or does not apply, and the caller copies by hand."""
-    if not hasattr(os, "copy_file_range"):
-        return 0
-    try:
-        return os.copy_file_range(source, target, count)
-    except OSError as error:
-        if error.errno in NO_KERNEL_COPY:
-            return 0
-        raise
-
-
-def _compute(tensor: AnyTensor, file: BinaryIO, advance: Advance) -> None:
-    """Append a computed tensor, block of rows by block of rows."""
+def _append(tensor: AnyTensor, file: BinaryIO, advance: Advance) -> None:
+    """Append a tensor, block of rows by block of rows."""
     step = max(1, BLOCK_BYTES // max(1, row_bytes(tensor)))
     for start in range(0, tensor.shape[0], step):
         block = tensor.rows(start, min(start + step, tensor.shape[0])).contiguous()
         view = memoryview(block.view(-1).view(torch.uint8).numpy())
-        _write_all(file, view)
-        advance(len(view))
-
-
-def _write_all(file: BinaryIO, view: memoryview) -> None:
-    while view:
-        view = view[file.write(view) :]
+        while view:
+            view = view[file.write(view) :]
+        advance(block.nbytes)

@@ -6,6 +6,7 @@ Every mistake that can be seen from the files is found here, before anything is 
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +17,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 
 from ultrafuser import hub
-from ultrafuser.errors import UserError, plural
-from ultrafuser.io import read_json
+from ultrafuser.errors import UserError, first_line, plural, require_list
+from ultrafuser.io import read_json_object
 from ultrafuser.model.adapters import is_adapter, merge_adapter, read_adapter_config
 from ultrafuser.model.configuration_ultrafuser import SUPPORTED_ARCHITECTURES, UltraFuserConfig
-from ultrafuser.model.tensors import FLOATS, INDEX_FILE, SINGLE_FILE, Tensors, open_checkpoint, refuse_pickled, same_bytes
+from ultrafuser.model.tensors import FLOATS, INDEX_FILE, SINGLE_FILE, Tensors, finite, open_checkpoint, refuse_pickled, same_bytes
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
@@ -39,7 +40,7 @@ class Specialist:
     config: PreTrainedConfig
     tokenizer: Any
     generation: dict[str, Any]  # its generation_config.json, {} without one
-    tensors: Tensors  # without lm_head.weight when tied
+    tensors: Tensors  # without lm_head.weight when tied; to read a number that is not finite raises `UserError`
     adapter: Path | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -75,6 +76,8 @@ def names_for(given: Sequence[str | Path], names: Sequence[str] | None = None, *
 
     Raises `UserError` for too few or too many specialists, and for names that are not valid or not one each.
     """
+    require_list("specialists", given)
+    require_list("names", names)
     if not least <= len(given) <= 8:
         raise UserError(f"{plural(len(given), 'specialist')} given; from two to eight can be fused")
     names = default_names(given) if names is None else list(names)
@@ -84,15 +87,16 @@ def names_for(given: Sequence[str | Path], names: Sequence[str] | None = None, *
 
 def default_names(given: Iterable[str | Path]) -> list[str]:
     """The last part of each path or hub id, of that without its revision."""
-    return [Path(one if Path(one).exists() else hub.split_revision(str(one))[0]).resolve().name for one in given]
+    return [Path(one if os.access(one, os.F_OK) else hub.split_revision(str(one))[0]).resolve().name for one in given]
 
 
 def _check_names(names: Sequence[str], count: int) -> None:
     if len(names) != count:
         raise UserError(f"{plural(len(names), 'name')} for {plural(count, 'specialist')}: {', '.join(names)}; give one name each")
     for name in names:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-            raise UserError(f"name {name!r} is not valid: letters, digits, '-', '_' and '.' only; give others with --names")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):  # it becomes that of a directory
+            allowed = "up to 100 letters, digits, '-', '_' and '.' only"
+            raise UserError(f"name {name!r} is not valid: {allowed}; give others with --names")
     if len({name.casefold() for name in names}) < count:
         raise UserError(f"names {', '.join(names)} are not all different; give others with --names")
 
@@ -111,7 +115,7 @@ def open_specialist(given: str, name: str) -> Specialist:
         tensors = merge_adapter(adapter, settings, tensors, tied=HEAD not in tensors)
     config.tie_word_embeddings = HEAD not in tensors
     config.vocab_size = tensors[EMBEDDING].shape[0] if adapter and EMBEDDING in tensors else config.vocab_size
-    _check_tensors(folder, config, tensors)
+    require_tensors(folder, config, tensors)
     generation = folder / "generation_config.json"
     return Specialist(
         name=name,
@@ -120,11 +124,16 @@ def open_specialist(given: str, name: str) -> Specialist:
         tokenizer_folder=tokenizer_folder,
         config=config,
         tokenizer=read_tokenizer(tokenizer_folder),
-        generation=read_json(generation) if generation.is_file() else {},
-        tensors=tensors,
+        generation=read_json_object(generation) if generation.is_file() else {},
+        tensors={key: finite(tensor, _not_finite(given, name, key)) for key, tensor in tensors.items()},
         adapter=adapter,
         notes=notes,
     )
+
+
+def _not_finite(given: str, name: str, tensor: str) -> str:
+    what = f"specialist '{name}': tensor {tensor} holds numbers that are not finite (nan or inf)"
+    return f"{what}; fetch {given} again, or take an earlier checkpoint of it"
 
 
 def places_read(specialists: Iterable[Specialist]) -> list[Path]:
@@ -142,10 +151,10 @@ def locate(given: str) -> Path:
     if not given.strip():
         raise UserError("an empty name is given; give a directory or a Hugging Face hub id")
     folder = Path(given).expanduser()
-    if folder.is_dir():
+    if os.access(folder, os.F_OK):  # pathlib would raise at what is too long for a path
+        if not folder.is_dir():
+            raise UserError(f"{given}: is a file; a specialist is a directory or a Hugging Face hub id")
         return folder
-    if folder.exists():
-        raise UserError(f"{given}: is a file; a specialist is a directory or a Hugging Face hub id")
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", given):
         raise UserError(f"{given}: no such directory")
     try:
@@ -166,7 +175,7 @@ def _fetch(given: str) -> Path:
     with hub.bars_on_terminals_only(utils):
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED))
         config = folder / "config.json"
-        if config.is_file() and read_json(config).get("model_type") == UltraFuserConfig.model_type:  # for `extract`
+        if config.is_file() and read_json_object(config).get("model_type") == UltraFuserConfig.model_type:  # for `extract`
             snapshot_download(repository, revision=folder.name, allow_patterns=["specialists/*"])
     if not any(folder.glob("*.safetensors")):
         refuse_pickled(given, HfApi().list_repo_files(repository, revision=folder.name))
@@ -186,8 +195,8 @@ def _locate_base(settings: Mapping[str, Any], adapter: Path) -> Path:
 def _read_config(folder: Path) -> PreTrainedConfig:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no config.json; a specialist is a Hugging Face model directory")
-    raw = read_json(folder / "config.json")
-    model_type = raw.get("model_type") if isinstance(raw, dict) else None
+    raw = read_json_object(folder / "config.json")
+    model_type = raw.get("model_type")
     if model_type not in SUPPORTED_ARCHITECTURES:
         raise UserError(
             f"{folder}: architecture {model_type!r} is not supported; supported are {', '.join(SUPPORTED_ARCHITECTURES)}"
@@ -197,7 +206,7 @@ def _read_config(folder: Path) -> PreTrainedConfig:
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder)
     except Exception as error:  # transformers raises many kinds for values it does not accept
-        raise UserError(f"{folder / 'config.json'}: not accepted by transformers ({_first_line(error)})") from None
+        raise UserError(f"{folder / 'config.json'}: not accepted by transformers ({first_line(error)})") from None
     return config
 
 
@@ -208,11 +217,7 @@ def read_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # the tokenizers library raises plain Exception for a broken file
-        raise UserError(f"{folder}: its tokenizer does not load ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: its tokenizer does not load ({first_line(error)})") from None
 
 
 def _untangle_tie(tensors: Tensors, config: PreTrainedConfig) -> tuple[Tensors, tuple[str, ...]]:
@@ -228,9 +233,13 @@ def _untangle_tie(tensors: Tensors, config: PreTrainedConfig) -> tuple[Tensors, 
     return kept | {HEAD: head}, ("its config ties the two tables, but they differ: they stay two, as transformers does",)
 
 
-def _check_tensors(folder: Path, config: PreTrainedConfig, tensors: Tensors) -> None:
-    """Compare names, shapes and dtypes with what the configuration promises."""
-    expected = expected_shapes(config)
+def require_tensors(folder: Path, config: PreTrainedConfig, tensors: Tensors) -> None:
+    """Raise `UserError` unless names, shapes and dtypes are those that the configuration promises."""
+    try:
+        expected = expected_shapes(config)
+    except Exception as error:  # whatever a model's own code raises at values that fit no model
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{folder / 'config.json'}: no model can be made with its values ({reason})") from None
     missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
     for what, names in (("missing", missing), ("not of this architecture", extra)):
         if names:

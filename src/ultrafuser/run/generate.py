@@ -20,11 +20,12 @@ from ultrafuser.tokens.pieces import read_pieces
 
 Messages = Sequence[Mapping[str, str]]
 Write = Callable[[str], None]
+GREEDY = 1e-4  # no lower temperature: logits divided by it may be infinite, and long before it samples nothing but the likeliest
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How an answer is chosen. Temperature 0 is greedy; without temperature and top_p the model's own settings hold."""
+    """How an answer is chosen. Temperature 0 (below `GREEDY`) is greedy; without one and top_p the model's own settings hold."""
 
     max_new_tokens: int = 512
     temperature: float | None = None
@@ -33,7 +34,7 @@ class Decoding:
 
     def options(self) -> dict[str, Any]:
         """The options of ``generate`` but for the answer's length."""
-        if self.temperature == 0:
+        if self.temperature is not None and self.temperature < GREEDY:
             unused = dict.fromkeys(("temperature", "top_p", "top_k", "min_p", "typical_p"))
             return {"do_sample": False, **unused}
         given = {name: value for name in ("temperature", "top_p") if (value := getattr(self, name)) is not None}

@@ -23,9 +23,9 @@ from ultrafuser.schema import Recipe, Training
 from ultrafuser.train.load import computes_in_bf16
 from ultrafuser.train.moves import ADAPTED_LAYERS, moving, set_in_motion
 from ultrafuser.train.stage import Stage
+from ultrafuser.train.trainer import CHECKPOINT_BYTES
 
 TRAINED_BYTES = 4 + 4 + 8  # float32 weight and gradient, two float32 moments
-CHECKPOINT_BYTES = 4 + 8  # of a moving parameter: weight and moments
 QUANTISED_BYTES = {"4bit": 0.5 + 4 / 64, "8bit": 1.0}  # NF4 has a float32 constant for every 64 weights, int8 one a row
 QUANTISED = re.compile(ADAPTED_LAYERS + r"\.weight")  # the gate, the two tables and the norms stay whole
 

@@ -22,9 +22,7 @@ from ultrafuser.model.quantise import require_quantiser
 from ultrafuser.model.sources import Specialist, open_specialists
 from ultrafuser.run.materials import Materials, require_fitting
 from ultrafuser.run.scratch import outline
-from ultrafuser.run.settings import train_settings
 from ultrafuser.schema import Recipe
-from ultrafuser.train.stage import check_stages
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,6 @@ def open_sources(recipe: Recipe, materials: Materials) -> Sources:
 
     Specialists of the hub are fetched. Raises `UserError` for anything that does not fit.
     """
-    check_stages(recipe.train.stages, train_settings(recipe))
     require_quantiser(recipe.train.load_in)
     if recipe.pretrain:
         specialists = outline(recipe, materials.train)

@@ -69,28 +69,11 @@ SOCKET_PAIRS = {  # of which every event loop of `asyncio` has one
     "getpeername": (52, 205), "getsockopt": (55, 209),
 }
 # fmt: on
-NUMBERS = {
-    **MEMORY,
-    **FILES,
-    **ATTRIBUTES,
-    **WAITING,
-    **TIME_AND_CHANCE,
-    **SIGNALS,
-    **NEW_PROCESSES,
-    **PROCESSES,
-    **SOCKET_PAIRS,
-}  # fmt: skip
+NUMBERS = MEMORY | FILES | ATTRIBUTES | WAITING | TIME_AND_CHANCE | SIGNALS | NEW_PROCESSES | PROCESSES | SOCKET_PAIRS
 
 NEW_NAMESPACES_OR_PARENT = 0x7E020000 | 0x00008000  # seven kinds, or one that is our supervisor's child
-OPEN_WAYS = (
-    0,
-    1,
-    2,
-    3,
-    0o1001,
-    0o1002,
-    0o1003,
-)  # not 0o1000: a file opened for reading, and emptied, which an old Landlock lets pass
+# Not 0o1000: a file opened for reading, and emptied, which an old Landlock lets pass.
+OPEN_WAYS = (0, 1, 2, 3, 0o1001, 0o1002, 0o1003)
 CLOSE_ON_EXEC_NOT_BLOCKING = 0o2000000 | 0o4000
 ANY = 0xFFFFFFFF
 AF_UNIX, SOCK_STREAM = 1, 1

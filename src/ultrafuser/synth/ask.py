@@ -1,4 +1,7 @@
-"""From a prompt to a request, from an answer to what it holds; an answer that cannot be read is asked for again."""
+"""From a prompt to a request, from an answer to what it holds; an answer that cannot be read is asked for again.
+
+What a reasoning model thinks aloud is put aside before anything is read, and so gets into no data; the store keeps it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from ultrafuser.endpoints.lenient import parse_json
 from ultrafuser.endpoints.request import ChatAnswer, ChatRequest, Schema, record_schema
+from ultrafuser.endpoints.thoughts import without_thoughts
 from ultrafuser.synth.context import Context
 from ultrafuser.synth.plan import number
 from ultrafuser.synth.record import Turn
@@ -90,6 +94,7 @@ def _unreadable(reply: Reply[Content]) -> bool:
 
 def _reply(asked: Question, answer: ChatAnswer, read: Callable[[ChatAnswer], Content]) -> Reply[Content]:
     provenance = _provenance(asked, answer)
+    answer = replace(answer, text=without_thoughts(answer.text))
     if answer.failed:
         return Reply(answer, None, answer.finish_reason, provenance)
     try:

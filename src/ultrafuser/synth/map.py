@@ -7,10 +7,10 @@ order give the same points.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ultrafuser.endpoints.fetch import fetch, reason
+from ultrafuser.endpoints.models import read_key
 from ultrafuser.errors import UserError
 
 Points = NDArray[np.float64]
@@ -63,32 +65,39 @@ def embed(texts: Sequence[str], model: Embeddings) -> Points:
     vectors: list[list[float]] = []
     for start in range(0, len(texts), BATCH):
         batch = list(texts[start : start + BATCH])
-        answer = _post(model, {"model": model.model, "input": batch})
-        found = sorted(answer.get("data", []), key=lambda entry: entry["index"])
+        found = _found(_post(model, {"model": model.model, "input": batch}))
         if len(found) != len(batch):
             raise UserError(
                 f"{model.base_url}: gave {len(found)} embeddings for {len(batch)} texts; is it an endpoint of embeddings?"
             )
-        vectors += [entry["embedding"] for entry in found]
-    points = np.asarray(vectors, dtype=np.float64)
-    if not np.isfinite(points).all():
-        raise UserError(f"{model.base_url}: '{model.model}' gave embeddings that are no numbers")
+        vectors += found
+    try:
+        points = np.asarray(vectors, dtype=np.float64)
+    except (TypeError, ValueError):  # not numbers, or not as many in each
+        points = np.array(np.nan)
+    if points.ndim != 2 or not np.isfinite(points).all():
+        raise UserError(f"{model.base_url}: '{model.model}' gave embeddings that are no numbers, or of several lengths")
     return points
 
 
-def _post(model: Embeddings, body: dict[str, Any]) -> dict[str, Any]:
-    key = os.environ.get(model.api_key_env, "")
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    url = f"{model.base_url.rstrip('/')}/embeddings"
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+def _found(reply: bytes) -> list[Any]:
+    """The vectors in a reply, in the order of the texts; none where it is no list of embeddings."""
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            return dict(json.load(response))
+        return [entry["embedding"] for entry in sorted(json.loads(reply)["data"], key=lambda entry: entry["index"])]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def _post(model: Embeddings, body: dict[str, Any]) -> bytes:
+    key = read_key(model.api_key_env, model.base_url) if os.environ.get(model.api_key_env) else None
+    url = f"{model.base_url.rstrip('/')}/embeddings"
+    try:
+        return fetch(url, key, body=body, seconds=TIMEOUT)
     except urllib.error.HTTPError as error:
         hint = f"; is {model.api_key_env} set to its key?" if error.code in (401, 403) else ""
         raise UserError(f"{url}: answered {error.code} {error.reason}{hint}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{url}: cannot be asked for embeddings ({error})") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: no URL
+        raise UserError(f"{url}: cannot be asked for embeddings ({reason(error)})") from None
 
 
 def _plane(vectors: Points) -> Points:

@@ -11,15 +11,15 @@ from ultrafuser.synth.card import render_card
 from ultrafuser.synth.export import export
 from ultrafuser.synth.recipe import SynthRecipe
 from ultrafuser.synth.state import State
-from ultrafuser.synth.statistics import WORDS, Measure, Statistics
+from ultrafuser.synth.statistics import Statistics
 
 
-def publish(recipe: SynthRecipe, store: AnswerStore, *, measure: Measure = WORDS) -> tuple[Path, ...]:
+def publish(recipe: SynthRecipe, store: AnswerStore) -> tuple[Path, ...]:
     """Write ``data.jsonl``, ``data.parquet`` and ``README.md`` from what is accepted so far; returns their paths.
 
     Raises `UserError` if a file cannot be written; each appears whole or not at all.
     """
-    state, statistics = State(store), Statistics.of(recipe.domains, measure)
+    state, statistics = State(store), Statistics.of(recipe.domains)
     for topic in state.topics():
         statistics.add_topic(topic)
     for dropped in state.items("dropped"):

@@ -19,11 +19,11 @@ from pydantic import Field
 
 from ultrafuser.endpoints.models import Models
 from ultrafuser.errors import did_you_mean
-from ultrafuser.schema import Count, Decay, Name, Positive, Rate, Section, WholeRecipe
+from ultrafuser.schema import Count, Decay, Name, Number, Positive, Rate, Section, WholeNumber, WholeRecipe
 from ultrafuser.synth.quality.rules import Rules
 from ultrafuser.testsets import TEST_SETS
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[Number, Field(ge=0, le=1)]
 Weights = Annotated[dict[str, Rate], Field(min_length=1)]
 CONTENT_FREE = {"description", "output", "budget", "concurrency", "engine", "actors", "max_rounds"}
 COUNTS = {"meta_topics", "sub_topics", "instructions"}
@@ -35,7 +35,7 @@ class Ask(Section):
 
     model: str | None = None  # none: the first of the recipe
     temperature: Decay | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
     max_tokens: Positive | None = None
 
 
@@ -71,14 +71,14 @@ class Check(Section):
     """A check of the answers that a model cannot talk itself through."""
 
     by: Literal["agreement", "programs"]  # several samples with one final answer; Python runs in the sandbox
-    samples: Annotated[int, Field(ge=2)] = 4  # by agreement: further answers to the same instruction
-    share: Annotated[float, Field(gt=0, le=1)] = 0.6  # of all answers that must come to the same end
+    samples: Annotated[WholeNumber, Field(ge=2)] = 4  # by agreement: further answers to the same instruction
+    share: Annotated[Number, Field(gt=0, le=1)] = 0.6  # of all answers that must come to the same end
 
 
 class Score(Section):
     """A model's grade of each conversation, from 1 to 10."""
 
-    minimum: Annotated[int, Field(ge=1, le=10)] = 6
+    minimum: Annotated[WholeNumber, Field(ge=1, le=10)] = 6
 
 
 class Decontaminate(Section):
@@ -118,7 +118,7 @@ class SynthRecipe(WholeRecipe):
     turns: Turns = Turns()
     score: Score | None = None
     decontaminate: Decontaminate | None = None
-    duplicate_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.7  # Jaccard similarity of instructions
+    duplicate_threshold: Annotated[Number, Field(gt=0, lt=1)] = 0.7  # Jaccard similarity of instructions
     per_request: Positive = 10  # instructions asked for at once
     topics_per_request: Positive = 25
     shown: Count = 20  # instructions that a request shows as already there

@@ -14,7 +14,7 @@ from ultrafuser import pages
 from ultrafuser.endpoints.store import AnswerStore
 from ultrafuser.errors import UserError
 from ultrafuser.facts import run_facts
-from ultrafuser.io import write_text
+from ultrafuser.io import new_file
 from ultrafuser.pages.palette import clean
 from ultrafuser.synth.findings import Findings, gather, histogram, median
 from ultrafuser.synth.map import Embeddings, map_texts
@@ -46,12 +46,12 @@ def write_report(store: Path, out: Path | None = None, options: ReportOptions = 
     """Write the report of the synthesis in the file ``store``; it may still be running, or have stopped anywhere.
 
     ``out`` is the HTML file, if not ``report.html`` beside the store. Raises `UserError` if there is no synthesis in ``store``
-    or the map cannot be made.
+    or the map cannot be made, and if ``out`` cannot be written.
     """
     out = out or store.parent / "report.html"
     waiting = Console(stderr=True).status("reading the synthesis and drawing the map of its instructions")
-    with AnswerStore(store, read_only=True) as opened, waiting:
-        write_text(out, render_report(opened, options))
+    with new_file(out, overwrite=True) as part, AnswerStore(store, read_only=True) as opened, waiting:
+        part.write_text(render_report(opened, options), encoding="utf-8")
     return out
 
 

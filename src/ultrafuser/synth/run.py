@@ -34,18 +34,21 @@ class Outcome:
     data: tuple[Path, ...] = ()
 
 
-def run_synth(recipe: SynthRecipe, *, until: str = "", rebuild: bool = False, console: Console | None = None) -> Outcome:
+def run_synth(recipe: SynthRecipe, *, until: str = "", rebuild: bool = False) -> Outcome:
     """Run the recipe, or go on with it, up to and with the step ``until``.
 
     ``rebuild`` makes topics and instructions anew, from the answers there are as far as they fit; so a recipe may be changed.
     Raises `UserError`; everything answered until then is kept, and the same call goes on.
     """
-    console = console or Console(stderr=True)
+    console = Console(stderr=True)
 
     def log(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    recipe.store.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        recipe.store.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output={recipe.output}: cannot be created ({error.strerror}); choose another") from None
     with AnswerStore(recipe.store) as store, show_progress(console) as progress:
         if rebuild:
             State(store).clear()

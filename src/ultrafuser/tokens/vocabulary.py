@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ultrafuser.errors import UserError
+from ultrafuser.errors import UserError, plural
 from ultrafuser.tokens.borders import encode
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def _masked_notes(masked: list[int], vocabulary: Mapping[str, int]) -> list[str]
     string = {index: token for token, index in vocabulary.items()}
     named = ", ".join(f"{index} {string[index]!r}" if index in string else f"{index} (unused)" for index in masked[:SHOWN])
     more = ", .." if len(masked) > SHOWN else ""
-    subject = "1 token id is" if len(masked) == 1 else f"{len(masked)} token ids are"
-    return [f"{subject} not shared by all specialists and will never be predicted: {named}{more}"]
+    are = "is" if len(masked) == 1 else "are"
+    return [f"{plural(len(masked), 'token id')} {are} not shared by all specialists and will never be predicted: {named}{more}"]
 
 
 def _dropped_notes(dropped: Mapping[str, set[tuple[str, int]]]) -> list[str]:
@@ -103,8 +103,7 @@ def _dropped_notes(dropped: Mapping[str, set[tuple[str, int]]]) -> list[str]:
         if tokens:
             first = sorted((index, token) for token, index in tokens)[:SHOWN]
             named = ", ".join(f"{index} {token!r}" for index, token in first) + (", .." if len(tokens) > SHOWN else "")
-            count = "1 token" if len(tokens) == 1 else f"{len(tokens)} tokens"
-            notes.append(f"the fused vocabulary drops {count} of '{name}': {named}")
+            notes.append(f"the fused vocabulary drops {plural(len(tokens), 'token')} of '{name}': {named}")
     return notes
 
 

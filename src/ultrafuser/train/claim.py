@@ -17,7 +17,7 @@ import numpy as np
 
 from ultrafuser.data.dataset import ConversationDataset
 from ultrafuser.errors import UserError
-from ultrafuser.io import new_directory, read_json, require_new, write_json
+from ultrafuser.io import new_directory, read_json, require_new_directory, write_json
 from ultrafuser.train.processes import process_state
 from ultrafuser.train.stage import DECISIVE_SETTINGS, Stage, TrainSettings
 
@@ -39,7 +39,7 @@ def claim(work: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
             "give the same settings to go on, or --overwrite to start anew"
         )
     if not left.exists():
-        require_new(work, overwrite=overwrite)
+        require_new_directory(work, overwrite=overwrite)
     state = process_state()
     state.wait_for_everyone()
     if state.is_main_process and (changed or not left.exists()):
@@ -48,7 +48,7 @@ def claim(work: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
     state.wait_for_everyone()
 
 
-def run_facts(stages: list[Stage], dataset: ConversationDataset, settings: TrainSettings) -> dict[str, Any]:
+def decisive_facts(stages: list[Stage], dataset: ConversationDataset, settings: TrainSettings) -> dict[str, Any]:
     """What decides the outcome of training, apart from the model: JSON values."""
     return {
         "stages": {stage.name: asdict(stage) for stage in stages},

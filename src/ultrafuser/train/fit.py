@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.console import Console
 from transformers import TrainingArguments, set_seed
-from transformers.integrations import get_available_reporting_integrations
 
 from ultrafuser.data.collate import Collator
 from ultrafuser.data.dataset import ConversationDataset
@@ -16,7 +15,7 @@ from ultrafuser.errors import UserError
 from ultrafuser.io import require_space
 from ultrafuser.train.callbacks import LogBeforeSaving, ProgressBar, StopOnInterrupt
 from ultrafuser.train.checkpoint import checkpoints
-from ultrafuser.train.claim import claim, run_facts
+from ultrafuser.train.claim import claim, decisive_facts
 from ultrafuser.train.load import computes_in_bf16
 from ultrafuser.train.moves import set_in_motion
 from ultrafuser.train.processes import any_process, process_state
@@ -48,7 +47,7 @@ def train_stage(
     """
     folder = Path(work_dir)
     args = stage_arguments(dataset, stage, folder, settings)
-    claim(folder, run_facts([stage], dataset, settings), overwrite=settings.overwrite)
+    claim(folder, decisive_facts([stage], dataset, settings), overwrite=settings.overwrite)
     set_seed(settings.seed)  # adapters start from random numbers
     uses_cache = model.config.use_cache
     trained = set_in_motion(model, stage)
@@ -110,7 +109,6 @@ def _pad_token_id(tokenizer: Any) -> int:
 
 def stage_arguments(dataset: ConversationDataset, stage: Stage, folder: Path, settings: TrainSettings) -> TrainingArguments:
     """The Trainer's arguments for a stage; writes nothing. Raises `UserError` for what only this machine can tell is wrong."""
-    _require_trackers(settings)
     state = process_state()
     micro, accumulation = split_batch(stage.per_domain * len(dataset.domains), state.num_processes, settings.micro_batch_size)
     new_name = "activation_checkpointing" in TrainingArguments.__dataclass_fields__
@@ -153,10 +151,3 @@ def stage_arguments(dataset: ConversationDataset, stage: Stage, folder: Path, se
     )
     args._n_gpu = 1  # several GPUs in one process would each take a whole micro-batch; one process per GPU shares them
     return args
-
-
-def _require_trackers(settings: TrainSettings) -> None:
-    available = get_available_reporting_integrations()
-    for name in settings.report_to:
-        if name not in (*available, "all", "none"):
-            raise UserError(f"report_to={name} is not installed or not known; installed are: {', '.join(available) or 'none'}")

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from ultrafuser.errors import UserError
-from ultrafuser.io import read_json
-from ultrafuser.model.load import require_all_weights
+from ultrafuser.io import read_json_object
+from ultrafuser.model.load import CHECKED, require_all_weights
 from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM
 from ultrafuser.model.quantise import quantised
 from ultrafuser.model.quiet import quiet_transformers
@@ -26,7 +26,7 @@ def require_fused(folder: Path) -> None:
     """Raise `UserError` unless ``folder`` holds a fused model with all of its weights."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such directory; give a fused model, as 'ultrafuser fuse' writes it")
-    model_type = read_json(folder / "config.json").get("model_type")
+    model_type = read_json_object(folder / "config.json").get("model_type")
     if model_type != "ultrafuser":
         raise UserError(f"{folder}: is a {model_type} model, not a fused one; make one with 'ultrafuser fuse'")
     open_checkpoint(folder)
@@ -40,14 +40,16 @@ def computes_in_bf16(settings: TrainSettings) -> bool:
 
 
 def load_model(folder: Path, stage: Stage, settings: TrainSettings) -> Any:
-    """The fused model in ``folder``, ready for the stage. Raises `UserError` for weights that its files lack."""
+    """The fused model in ``folder``, ready for the stage.
+
+    Raises `UserError` for weights that its files lack, or have in other shapes.
+    """
     compute_dtype = torch.bfloat16 if computes_in_bf16(settings) else torch.float32
     options = quantised(settings.load_in, process_state().device, compute_dtype)
     options["dtype"] = torch.float32 if stage.moves == "all" else compute_dtype
-    options |= {"use_safetensors": True, "output_loading_info": True}
     model: Any
     with quiet_transformers():  # the training bar is the one that is shown
-        model, info = UltraFuserForCausalLM.from_pretrained(folder, **options)
+        model, info = UltraFuserForCausalLM.from_pretrained(folder, **CHECKED, **options)
     require_all_weights(folder, info)
     # Where FSDP has only the first process read the checkpoint, transformers leave the others' outermost buffers at zero.
     model.unpredictable_ids.copy_(model.make_unpredictable_ids())

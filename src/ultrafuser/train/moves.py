@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from ultrafuser.errors import UserError
+from ultrafuser.model.layout import GATE_PREFIX
 from ultrafuser.train.stage import Stage
 
-GATE = "model.gate."
 ADAPTED_LAYERS = r".*\.layers\.\d+\..*_proj"  # attention and MLP of every supported architecture
 
 
@@ -31,7 +31,7 @@ def set_in_motion(model: Any, stage: Stage) -> Any:
     if stage.moves == "lora":
         model = _with_adapters(model, stage)
     for name, parameter in model.named_parameters():
-        frozen = not (stage.moves == "all" or GATE in name or "lora_" in name)
+        frozen = not (stage.moves == "all" or GATE_PREFIX in name or "lora_" in name)
         if parameter.requires_grad == frozen:  # a quantised parameter must not even be told that it stays frozen
             parameter.requires_grad_(not frozen)
     return model
@@ -59,7 +59,7 @@ def moved_weights(model: nn.Module, stage: Stage) -> dict[str, torch.Tensor]:
     adapted = re.compile(ADAPTED_LAYERS + r"\.weight")
     moved = {}
     for name, parameter in model.named_parameters():
-        if stage.moves == "all" or name.startswith(GATE) or (stage.moves == "lora" and adapted.fullmatch(name)):
+        if stage.moves == "all" or name.startswith(GATE_PREFIX) or (stage.moves == "lora" and adapted.fullmatch(name)):
             whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
             moved[name] = whole.detach().cpu()
     return moved

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
+from ultrafuser.contradictions import training_contradictions
 from ultrafuser.errors import UserError
 from ultrafuser.schema import PAPER_STAGES, Moves, Stage, TrainSettings
 
@@ -22,23 +23,9 @@ DECISIVE_SETTINGS = ("seed", "max_length", "load_in", "mixed_precision")
 
 
 def check_stages(stages: Sequence[Stage], settings: TrainSettings) -> None:
-    """Raise `UserError` for stages that cannot be: none with a step, two of one name, too long a warm-up, quantised specialists
-    that should move."""
-    names = [stage.name for stage in stages]
-    if not names:
-        raise UserError("no stage to train; give at least one")
-    if not any(stage.steps for stage in stages):
-        raise UserError(f"nothing to train: 0 steps in stage {' and stage '.join(names)}; give at least one of them some")
-    if len(set(names)) < len(names):
-        raise UserError(f"two stages have one name: {', '.join(names)}; rename one")
-    for stage in stages:
-        for field, mistake in stage.contradictions():
-            raise UserError(f"stage '{stage.name}': {field}: {mistake}")
-        if settings.load_in and stage.moves != "gate" and stage.steps:
-            raise UserError(
-                f"load_in={settings.load_in} freezes the specialists, but stage '{stage.name}' moves '{stage.moves}'; "
-                "train only the gate or drop load_in"
-            )
+    """Raise `UserError` for the first thing that cannot be, such as two stages of one name or a tracker that is not there."""
+    for key, mistake in training_contradictions(stages, settings):
+        raise UserError(f"{key}: {mistake}")
 
 
 def split_batch(global_batch: int, processes: int, limit: int) -> tuple[int, int]:

@@ -1,5 +1,8 @@
 """Is the judge there, is the key right, does it know the model? Asked before the model under test answers anything.
 
+And is it the one whose verdicts are kept? A verdict is known by the judge's name, so that a server may move, but two servers may
+well give one name to two models. So verdicts from another URL are only used when the user says that it is the same judge.
+
 Lenient, since endpoints differ: one that lists no models is taken at its word, and a model counts as listed under a longer or
 shorter name ("llama3" for "llama3:latest", "models/gemini-x" for "gemini-x"). What this lets through shows with the first
 verdict.
@@ -10,10 +13,9 @@ from __future__ import annotations
 import http.client
 import json
 import urllib.error
-import urllib.request
-from typing import Any
 
-from ultrafuser.endpoints.models import Endpoint
+from ultrafuser.endpoints.fetch import fetch, reason
+from ultrafuser.endpoints.store import AnswerStore
 from ultrafuser.errors import UserError, did_you_mean
 from ultrafuser.evaluate.judged.settings import JudgeSettings
 
@@ -21,44 +23,37 @@ SECONDS = 15.0
 NAMED = 5  # models in an error message
 
 
+def require_same_judge(settings: JudgeSettings) -> None:
+    """Raise `UserError` if the store has verdicts of this judge's name from another URL, unless it is said to have moved."""
+    if settings.moved or not settings.store.is_file():
+        return
+    with AnswerStore(settings.store, read_only=True) as store:
+        others = [url for url in store.endpoints(settings.model) if url != settings.endpoint.base_url]
+    if others:
+        raise UserError(
+            f"{settings.store}: holds verdicts of '{settings.model}' from {others[0]}, not from {settings.endpoint.base_url}; "
+            "if that is the same judge give --judge-moved, else choose another --out"
+        )
+
+
 def check_judge(settings: JudgeSettings) -> None:
-    """Raise `UserError` when the key's variable is not set, nobody answers, the key is refused or the model unknown."""
+    """Raise `UserError` when the key's variable is not set, nobody answers, the key is refused or the model unknown, and as
+    `require_same_judge` does."""
+    require_same_judge(settings)
     endpoint = settings.endpoint
     try:
-        known = _names(_list_models(endpoint, min(SECONDS, settings.timeout)))
+        known = _names(fetch(f"{endpoint.base_url}/models", endpoint.api_key(), seconds=min(SECONDS, settings.timeout)))
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             key = f"the environment variable {endpoint.api_key_env}" if endpoint.api_key_env else "--judge-key-env (not given)"
             raise UserError(f"judge {endpoint.base_url}: refuses the key (HTTP {error.code}); check {key}") from None
         return
     except (OSError, http.client.HTTPException) as error:
-        raise UserError(f"judge {endpoint.base_url}: cannot be reached ({_reason(error)}); check --judge-url") from None
+        raise UserError(f"judge {endpoint.base_url}: cannot be reached ({reason(error)}); check --judge-url") from None
     if known and not any(name in settings.model or settings.model in name for name in known):
         near = did_you_mean(settings.model, known)
         shown = ", ".join(known[:NAMED]) + (", .." if len(known) > NAMED else "")
         raise UserError(f"judge {endpoint.base_url}: has no model '{settings.model}', only {shown}{near}; check --judge-model")
-
-
-def _reason(error: Exception) -> str:
-    cause = getattr(error, "reason", error)  # urllib wraps what went wrong
-    if isinstance(cause, TimeoutError):
-        return "no answer in time"
-    return str(getattr(cause, "strerror", None) or cause or type(cause).__name__)
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The key must not travel to another place."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _list_models(endpoint: Endpoint, timeout: float) -> bytes:
-    key = endpoint.api_key()
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    request = urllib.request.Request(f"{endpoint.base_url}/models", headers=headers)
-    with urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout) as response:
-        return bytes(response.read())
 
 
 def _names(reply: bytes) -> list[str]:

@@ -2,7 +2,7 @@
 
 Our own prompts ask for a JSON object, the official ones of MT-Bench for ``[[7]]``. Judges do not always obey, so the usual
 variants are read too: prose or fences around the object, ``**Rating:** 7``, ``[[7/10]]``, a bare ``A``. Thoughts are put aside
-(`extract.without_thoughts`). Of several verdicts the last counts, since a judge that explains first may repeat the format before
+(`endpoints/thoughts.py`). Of several verdicts the last counts, since a judge that explains first may repeat the format before
 it decides (the official MT-Bench code takes the first). What cannot be read is None, never a guess: a mark outside 1 to 10 or out
 of another total is not bent into one.
 """
@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from ultrafuser.endpoints.lenient import parse_json
-from ultrafuser.evaluate.extract import without_thoughts
+from ultrafuser.endpoints.thoughts import without_thoughts
 
 LOWEST, HIGHEST = 1, 10
 VERDICTS = {"A": "A", "B": "B", "C": "tie", "TIE": "tie", "ANSWER A": "A", "ANSWER B": "B"}

@@ -9,14 +9,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from ultrafuser.endpoints.line import Patience
 from ultrafuser.endpoints.models import Endpoint
 from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.refused import refused
 
-OPTIONS = {"base_url": "--judge-url", "price_input": "--judge-price", "price_output": "--judge-price"}
+# What users call the fields of an endpoint, by the client's names.
+CALLED = {
+    "base_url": "--judge-url",
+    "model": "--judge-model",
+    "api_key_env": "--judge-key-env",
+    "price_input": "--judge-price",
+    "price_output": "--judge-price",
+    "max_concurrency": "concurrency",
+    "timeout_seconds": "timeout",
+}
 REFERENCES = ("text_davinci_003", "gpt4_1106_preview")
 
 
@@ -31,6 +42,7 @@ class JudgeSettings:
         api_key_env: the environment variable that holds the key; None for servers without keys (``--judge-key-env``).
         prices: USD per million tokens that go in and come out (``--judge-price IN,OUT``, see `parse_prices`).
         budget: USD that everything in ``store`` may cost together (``--judge-budget``); None: no cap.
+        moved: the verdicts in ``store`` are this judge's also where they came from another URL (``--judge-moved``).
         reference: whose answers AlpacaEval compares with, one of `REFERENCES`; the paper's is text_davinci_003.
         data_dir: local test data; None: from the hub.
         limit: only so many questions of each task, the first in the file.
@@ -46,6 +58,7 @@ class JudgeSettings:
     api_key_env: str | None = None
     prices: tuple[float, float] = (0.0, 0.0)
     budget: float | None = None
+    moved: bool = False
     reference: str = REFERENCES[0]
     data_dir: Path | None = None
     limit: int | None = None
@@ -80,9 +93,38 @@ class JudgeSettings:
                 price_output=self.prices[1],
             )
         except ValidationError as error:
-            first = error.errors()[0]
-            place, reason = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
-            raise UserError(f"{OPTIONS.get(place, place)}: {reason}") from None  # without the value: a URL may hold a password
+            place, text = next(iter(refused(Endpoint, error).items()))
+            raise UserError(f"{CALLED[str(place[0])]}{text}") from None
+
+
+def judge_from_options(
+    url: str | None,
+    model: str | None,
+    *,
+    price: str | None,
+    api_key_env: str | None,
+    budget: float | None,
+    reference: str | None,
+    moved: bool,
+    **others: Any,
+) -> JudgeSettings | None:
+    """The judge that the ``--judge-*`` options describe, None where none of them was given; ``others`` are further fields.
+
+    Raises `UserError` for half of a judge, for options without one (they would be ignored) and for values that cannot be.
+    """
+    about = {"price": price, "key-env": api_key_env, "budget": budget, "reference": reference, "moved": moved or None}
+    given = [f"--judge-{name}" for name, value in about.items() if value is not None]
+    if url is None and model is None:
+        if given:
+            raise UserError(f"{given[0]}: there is no judge; give --judge-url and --judge-model too, or leave it out")
+        return None
+    if url is None or model is None:
+        raise UserError("--judge-url and --judge-model are given together")
+    prices = (0.0, 0.0) if price is None else parse_prices(price)
+    reference = REFERENCES[0] if reference is None else reference
+    return JudgeSettings(
+        url, model, prices=prices, api_key_env=api_key_env, budget=budget, reference=reference, moved=moved, **others
+    )
 
 
 def parse_prices(text: str) -> tuple[float, float]:

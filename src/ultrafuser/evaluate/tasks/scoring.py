@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ultrafuser.evaluate.extract import read_math, read_number, without_thoughts
+from ultrafuser.endpoints.thoughts import without_thoughts
+from ultrafuser.evaluate.extract import read_math, read_number
 from ultrafuser.evaluate.extract_letter import read_letter
 from ultrafuser.evaluate.extract_program import read_program
 from ultrafuser.evaluate.python_code import future_first

@@ -21,7 +21,8 @@ import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from ultrafuser.evaluate.extract import read_yes_no, without_thoughts
+from ultrafuser.endpoints.thoughts import without_thoughts
+from ultrafuser.evaluate.extract import read_yes_no
 
 Doc = Mapping[str, Any]
 

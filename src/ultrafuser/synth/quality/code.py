@@ -14,23 +14,7 @@ from collections.abc import Iterable, Iterator
 from ultrafuser.synth.quality.markdown import Block
 
 PYTHON = {"python", "py", "python3", "py3"}
-BRACED = {
-    "c",
-    "cpp",
-    "c++",
-    "csharp",
-    "c#",
-    "cs",
-    "java",
-    "javascript",
-    "js",
-    "typescript",
-    "ts",
-    "go",
-    "kotlin",
-    "swift",
-    "json",
-}
+BRACED = set("c cpp c++ csharp c# cs java javascript js typescript ts go kotlin swift json".split())  # noqa: SIM905
 CLOSING = {")": "(", "]": "[", "}": "{"}
 PROMPT = re.compile(r"^\s*(>>>|\.\.\.)( |$)", re.MULTILINE)
 NOTEBOOK = re.compile(r"^\s*[%!]", re.MULTILINE)  # IPython's magics and shell lines are not Python

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from ultrafuser.boxed import boxes
+
 TAIL = 800  # characters at the end in which the answer must stand
 LONGEST = 80  # characters of an answer: longer is an explanation
 HASHES = re.compile(r"^#{3,4}\s*(?:answer\s*:?\s*)?([^\n#]*\d[^\n#]*|[^\n# ]{1,20})\s*$", re.MULTILINE | re.IGNORECASE)
@@ -17,7 +19,6 @@ PHRASE = re.compile(
     r"(?P<answer>\$\$?[^$\n]{1,120}\$\$?|\\\(.{1,120}?\\\)|\\\[\s*.{1,120}?\s*\\\]|[^\n]{1,120})",
     re.IGNORECASE,
 )
-BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 TYPESETTING = re.compile(r"\\(?:left|right|displaystyle|,|;|!|quad|qquad)(?![a-zA-Z])|\\(?=[%$ ])|[$*`]|\\[()\[\]]")
 FRACTION = re.compile(r"\\[dt]?frac\s*\{(-?[^{}]*)\}\s*\{([^{}]*)\}")
 NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:\s*/\s*\d+(?:\.\d+)?)?")
@@ -28,7 +29,7 @@ def final_answer(text: str) -> str | None:
     """The answer that ``text`` ends in, normalised; None if there is none that can be checked."""
     tail = text[-TAIL:]
     found = [(match.start(), match[1]) for match in HASHES.finditer(tail)]
-    found += [(match.start(), _braced(tail, match.end())) for match in BOXED.finditer(tail)]
+    found += boxes(tail)
     if not found:
         found = [(match.start(), _first_expression(match["answer"])) for match in PHRASE.finditer(tail)]
     for _, raw in sorted(found, reverse=True):
@@ -57,16 +58,6 @@ def _number(text: str) -> str | None:
         return str(Fraction(above) / Fraction(below or 1))
     except (ValueError, ZeroDivisionError):
         return None
-
-
-def _braced(text: str, start: int) -> str:
-    """What stands between the brace before ``start`` and its partner."""
-    depth = 1
-    for at in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        if not depth:
-            return text[start:at]
-    return ""
 
 
 def _first_expression(line: str) -> str:

@@ -19,21 +19,9 @@ LETTERS = 15  # fewer do not count: a name, a term
 WEIGHTS = {"CJK": 3, "HIRAGANA": 2, "KATAKANA": 2, "HANGUL": 2}
 JAPANESE = {"CJK", "HIRAGANA", "KATAKANA"}
 # What formulas and units are written with.
-NEUTRAL = {
-    *(
-        "",
-        "GREEK",
-        "MATHEMATICAL",
-        "MODIFIER",
-        "SUBSCRIPT",
-        "SUPERSCRIPT",
-        "DOUBLE-STRUCK",
-        "SCRIPT",
-        "BLACK-LETTER",
-        "MASCULINE",
-    ),
-    *("FEMININE", "MICRO", "FULLWIDTH", "HALFWIDTH", "ALEF", "PLANCK", "KELVIN", "ANGSTROM", "OHM", "EULER", "INFORMATION"),
-}
+NEUTRAL = {"", "MATHEMATICAL", "MODIFIER", "SUBSCRIPT", "SUPERSCRIPT", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "EULER"}
+NEUTRAL |= {"MASCULINE", "FEMININE", "MICRO", "FULLWIDTH", "HALFWIDTH", "ALEF", "GREEK", "PLANCK", "KELVIN", "ANGSTROM", "OHM"}
+NEUTRAL.add("INFORMATION")
 ABOUT_LANGUAGE = any_words(
     r"translat\w*|languages?|alphabet|transliterat\w*|romaji|pinyin|kanji|hanzi|hangul|hiragana|katakana|cyrillic|unicode|utf-?8",
     r"multilingual|bilingual|locali[sz]\w*|i18n|etymolog\w*|pronunciation|vocabulary|phrases?|idioms?|greetings?",

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from ultrafuser.errors import did_you_mean
-from ultrafuser.schema import Section, Strings
+from ultrafuser.schema import Count, Section, Strings
 from ultrafuser.synth.quality.code import code_problem
 from ultrafuser.synth.quality.endings import cut_off
 from ultrafuser.synth.quality.final_answer import final_answer
@@ -70,17 +70,14 @@ def _known(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-Length = Annotated[int, Field(ge=0)]
-
-
 class Rules(Section):
     """The rules of a domain: their names, and the limits of length in characters."""
 
     names: Annotated[Strings, AfterValidator(_known)] = GENERAL
-    shortest_instruction: Length = 8
-    longest_instruction: Length = 12000
-    shortest_response: Length = 1
-    longest_response: Length = 24000
+    shortest_instruction: Count = 8
+    longest_instruction: Count = 12000
+    shortest_response: Count = 1
+    longest_response: Count = 24000
 
 
 def check_instruction(rules: Rules, text: str) -> str | None:
