@@ -323,11 +323,14 @@ def test_a_prompt_that_is_not_unicode(template: str | None, tmp_path: Path) -> N
 
 
 def test_a_page_replaces_nothing_of_the_model(model: Path) -> None:
-    """Catches `inspect --overwrite` that writes its page over a file of the model it reads."""
+    """Catches `inspect --overwrite` that writes its page over a file of the model it reads, or beside one."""
     config = model / "config.json"
     before = config.read_bytes()
     told = mistake("inspect", str(model), "12", "--html", str(config), "--overwrite")
-    assert told.startswith(f"{config}: is or holds {config}, which is read from") and config.read_bytes() == before
+    assert told.startswith(f"{config}: lies in {model}, which is read from") and config.read_bytes() == before
+    files = sorted(model.iterdir())
+    assert "which is read from" in mistake("inspect", str(model), "12", "--html", str(model / "new.html"), "--overwrite")
+    assert sorted(model.iterdir()) == files
 
 
 def test_sampling_is_repeatable(model: Path) -> None:

@@ -136,6 +136,8 @@ evaluation: {max_new_tokens: '???'}
             "train.stages.0.steps=0 train.stages.1.steps=0",
             "train.stages: nothing to train: 0 steps in stage gate and stage joint",
         ),
+        ("train.report_to=[none,all]", "train.report_to: 'none' stands alone; drop it or the others"),
+        ("train.stages.0.steps=99999999999999999999", "train.stages.0.steps=99999999999999999999: must be at most 1000000000"),
         ("train.report_to=[wandbb]", "train.report_to: 'wandbb' is not one of azure_ml, "),
         ("name=&a [*a]", "override 'name=&a [*a]': the value is not valid YAML; quote it"),
         ("name=2024-13-01", "override 'name=2024-13-01': the value is not valid YAML; quote it"),

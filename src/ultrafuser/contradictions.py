@@ -114,6 +114,8 @@ def _tracker_contradictions(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     from transformers.integrations import integration_utils  # only here: it loads torch
 
     known, installed = integration_utils.INTEGRATION_TO_CALLBACK, integration_utils.get_available_reporting_integrations()
+    if len(names) > 1 and (word := next((name for name in names if name in ANY_TRACKER), None)):
+        yield "report_to", f"'{word}' stands alone; drop it or the others"
     for name in names:
         if name not in (*known, *ANY_TRACKER):
             yield "report_to", f"'{name}' is not one of {', '.join(sorted(known))}{did_you_mean(name, known)}"

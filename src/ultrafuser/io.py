@@ -91,6 +91,12 @@ def require_new_directory(path: Path | str, *, overwrite: bool = False, inputs: 
     return path
 
 
+def require_outside(path: Path, folder: Path) -> None:
+    """Raise `UserError` if ``path`` would lie in ``folder``, which is read from."""
+    if path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{path}: lies in {folder}, which is read from; choose another output")
+
+
 def require_creatable(path: Path) -> None:
     """Raise `UserError` if ``path`` could not be created. Tried, in the nearest directory there is: rights do not tell it all."""
     folder = _nearest(path)

@@ -23,12 +23,13 @@ from ultrafuser.refused import not_a_boolean, told_plainly
 CLOSED = ConfigDict(extra="forbid")  # no keys but those declared
 LINES_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 DATA_SUFFIXES = (*LINES_SUFFIXES, ".parquet")
-LARGEST_SEED = 2**31 - 1  # numpy takes 32 bits, and every stage adds its number
+LARGEST_SEED = 2**31 - 1  # what every library takes
+MANY = 10**9  # of anything; products of them still fit 64 bits
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 WholeNumber = Annotated[int, not_a_boolean("int_type")]
 Number = Annotated[float, not_a_boolean("float_type")]
-Positive = Annotated[WholeNumber, Field(ge=1)]
-Count = Annotated[WholeNumber, Field(ge=0)]
+Positive = Annotated[WholeNumber, Field(ge=1, le=MANY)]
+Count = Annotated[WholeNumber, Field(ge=0, le=MANY)]
 Seed = Annotated[WholeNumber, Field(ge=0, le=LARGEST_SEED)]
 Vocabulary = Annotated[WholeNumber, Field(ge=260)]  # all bytes and the special tokens
 Rate = Annotated[Number, Field(gt=0, allow_inf_nan=False)]

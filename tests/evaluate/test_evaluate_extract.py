@@ -19,12 +19,18 @@ THOUGHTS = {
     "<think>1</think>2<think>3</think>4": "4",
     "<think>\nIs it A?": "",
     "no thoughts": "no thoughts",
+    "Qwen3 puts its reasoning into `<think>` tags.": "Qwen3 puts its reasoning into `<think>` tags.",
+    '<think>Say "B"</think>"B", she said.': '"B", she said.',
+    "<think>```\nB\n```</think>```\nA\n```": "```\nA\n```",
+    "Write <think>why</think> first.": "Write <think>why</think> first.",
+    "Step 1: print('</think>') and be done": "Step 1: print('</think>') and be done",
+    '<think>Which?</think>Use re.sub(r"<think>.*</think>", "", text).': 'Use re.sub(r"<think>.*</think>", "", text).',
 }
 
 
 @pytest.mark.parametrize(("text", "said"), THOUGHTS.items())
 def test_thoughts_are_put_aside(text: str, said: str) -> None:
-    """Catches a draft in a model's thoughts taken for its answer, and thoughts that were cut off taken for one."""
+    """Catches drafts, and thoughts that were cut off, taken for an answer; and an answer about such tags cut at them."""
     assert without_thoughts(text) == said
 
 

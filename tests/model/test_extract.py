@@ -135,9 +135,18 @@ def test_bad_input(root: Path, tmp_path: Path) -> None:
     [
         ("specialists/text/fusion.json", {}, "fusion.json: is damaged; copy it"),
         ("specialists/text/fusion.json", {"dtype": "flat", "end_token_id": 2}, "fusion.json: is damaged; copy it"),
+        ("specialists/text/fusion.json", {"dtype": [1], "end_token_id": 2}, "fusion.json: is damaged; copy it"),
+        (
+            "specialists/text/fusion.json",
+            {"dtype": "float32", "dtypes": [1], "end_token_id": 2},
+            "fusion.json: is damaged; copy it",
+        ),
+        ("specialists/text/fusion.json", {"dtype": "float32", "end_token_id": True}, "fusion.json: is damaged; copy it"),
+        ("specialists/text/fusion.json", {"dtype": "float32", "end_token_id": 10**9}, "an end of turn, 1000000000, that is no"),
         ("specialists/text/config.json", [], "config.json: must hold keys with their values"),
         ("config.json", {"model_type": "ultrafuser", "specialists": [{}]}, "config.json: not accepted .*architecture None"),
         ("config.json", {"model_type": "ultrafuser", "specialist_names": ["text"]}, "1 specialist_names for 0 specialists"),
+        ("config.json", {"model_type": "ultrafuser", "specialist_names": [1]}, "1 specialist_names for 0 specialists"),
     ],
 )
 def test_damaged_configuration(root: Path, tmp_path: Path, file: str, content: object, message: str) -> None:

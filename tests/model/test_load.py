@@ -42,6 +42,7 @@ NORM, INNER = "model.norms.1.weight", "model.gate.linear_in.weight"
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "shape": (tensors_in(WEIGHTS, lambda t: t.update({NORM: torch.ones(7)})), rf"{NORM} has shape \[7\], .* \[32\]; fetch"),
     "gate": (tensors_in(GATE, lambda t: t.update({INNER: torch.ones(8, 5)})), rf"{INNER} has shape \[8, 5\], .* \[8, 32\]"),
+    "nan": (tensors_in(WEIGHTS, lambda t: t[NORM].fill_(float("nan"))), f"{NORM} holds numbers that are not finite .*; fetch it"),
     "one missing": (tensors_in(WEIGHTS, lambda t: t.pop(NORM)), f"lack 1 weight, such as {NORM}; fetch it again"),
     "truncated": (cut(WEIGHTS, 9000), f"{WEIGHTS}: truncated: it should have .* bytes but has 9,000; fetch it again"),
     "header truncated": (cut(GATE, 20), f"{GATE}: truncated: not even its header is complete; fetch it again"),

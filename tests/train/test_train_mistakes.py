@@ -17,6 +17,7 @@ from ultrafuser.cli import app
 from ultrafuser.data.conversations import Conversation
 from ultrafuser.errors import UserError
 from ultrafuser.model.tensors import INDEX_FILE
+from ultrafuser.schema import LARGEST_SEED
 from ultrafuser.train.checkpoint import checkpoints
 from ultrafuser.train.interrupt import RememberedInterrupt, interrupts_remembered
 from ultrafuser.train.run import train
@@ -110,9 +111,15 @@ def test_a_model_with_a_weight_missing(fused, tmp_path):
     del weights[name]
     save_file(weights, file, metadata={"format": "pt"})
     (tmp_path / "fused" / INDEX_FILE).write_text(json.dumps(index))
-    with pytest.raises(UserError, match=f"its files lack 1 weight, such as {name}"):
+    with pytest.raises(UserError, match=f"1 tensor is missing: {name}"):
         start(tmp_path / "fused", conversations(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_largest_seed_is_one_for_every_stage(fused, tmp_path):
+    """Catches a seed that is refused once a stage has been trained, since each stage has one of its own."""
+    stages = (*ONE_STEP, Stage("joint", moves="all", steps=1, per_domain=1))
+    assert start(fused, conversations(), tmp_path / "out", stages, seed=LARGEST_SEED).exists()
 
 
 def test_a_weight_of_another_shape(fused, tmp_path):

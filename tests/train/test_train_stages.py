@@ -328,7 +328,7 @@ def test_bad_input_leaves_nothing_behind(tmp_path, fused):
     data, out = conversations(), tmp_path / "out"
     for model, told, why in [
         (tmp_path / "no", data, "no such directory"),
-        (plain, data, "is a llama model, not a fused one"),
+        (plain, data, "not a fused model but one of type llama"),
         (other, data, "must hold keys with their values"),
         (fused, tmp_path / "no.jsonl", r"no\.jsonl"),
         (fused, [Conversation("text", [message("user", "a"), message("assistant", "b " * 600)], "x")], "no example"),

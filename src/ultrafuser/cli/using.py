@@ -78,12 +78,12 @@ def inspect(
     """
     from ultrafuser.analyse.inspect import inspect_prompt
     from ultrafuser.cli import values
-    from ultrafuser.io import new_file, require_new
+    from ultrafuser.io import new_file, require_outside
     from ultrafuser.model.load import load, model_folder
 
     with new_file(html, overwrite=overwrite) if html else nullcontext() as page:  # refuses a place before the answer is made
         if html:
-            require_new(html, overwrite=overwrite, inputs=model_folder(model).rglob("*"))
+            require_outside(html, model_folder(model))
         loaded, tokenizer = load(model, **vars(loading))
         inspect_prompt(loaded, tokenizer, values.messages(prompt, system), max_new_tokens=max_new_tokens, html=page)
     if html:

@@ -33,7 +33,7 @@ from ultrafuser.endpoints.thoughts import without_thoughts
 from ultrafuser.errors import UserError, first_line
 from ultrafuser.evaluate.kept import KeptAnswers, request_key
 from ultrafuser.evaluate.room import LEFT_OUT, Room
-from ultrafuser.model.load import free_memory
+from ultrafuser.model.load import free_memory, require_finite
 from ultrafuser.tokens.encode import encode_prompt
 from ultrafuser.tokens.pieces import read_pieces
 from ultrafuser.tokens.templates import load_template
@@ -79,6 +79,7 @@ class UltraFuserLM(HFLM):
             super().__init__(pretrained, **options)
         except OSError as error:
             raise UserError(f"{pretrained}: cannot be loaded ({first_line(error)})") from None
+        require_finite(pretrained, self.model)
         if template is not None:
             self.tokenizer.chat_template = load_template(template)
         if self.config.model_type == "ultrafuser" and self.add_bos_token is None:

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from ultrafuser.errors import UserError, did_you_mean, first_line
 from ultrafuser.evaluate.directory import TAKEN_OUT
 from ultrafuser.evaluate.settings import EvalSettings
-from ultrafuser.io import read_json
+from ultrafuser.io import read_json_object
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
 from ultrafuser.model.digest import model_digest
 from ultrafuser.model.extract import extract
@@ -122,7 +122,7 @@ def _find(given: str) -> Model:
     if not NAME.fullmatch(name):
         raise UserError(f"{given}: '{name}' is no name for a row; give one: NAME={given}")
     folder = model_folder(place)
-    config = read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     fused = config.get("model_type") == UltraFuserConfig.model_type
     return Model(name, place, folder, tuple(config.get("specialist_names") or ()) if fused else ())
 

@@ -78,6 +78,10 @@ class UltraFuserConfig(PreTrainedConfig):
         self.masked_token_ids = list(self.masked_token_ids or [])
         if len(self.specialist_names) != len(self.specialists):
             raise ValueError(f"{len(self.specialist_names)} specialist_names for {len(self.specialists)} specialists")
+        if not all(isinstance(name, str) for name in self.specialist_names):
+            raise ValueError("specialist_names must be texts")
+        if len(set(self.specialist_names)) < len(self.specialist_names):
+            raise ValueError(f"specialist_names {', '.join(self.specialist_names)} are not all different")
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         if self.specialists:
             self._derive_geometry()

@@ -17,21 +17,20 @@ from typing import Any
 
 import torch
 
-from ultrafuser.errors import UserError, did_you_mean, first_line
+from ultrafuser.errors import UserError, did_you_mean
 from ultrafuser.io import new_directory, read_json_object, require_new_directory, require_space, write_json
 from ultrafuser.model.companions import FUSION_FILE, in_dtype
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
 from ultrafuser.model.fuse import DROPPED_FILE, progress_bar
 from ultrafuser.model.layout import fused_name, starts
 from ultrafuser.model.safetensors_stream import parse_size, write_checkpoint
-from ultrafuser.model.sources import EMBEDDING, HEAD, expected_shapes, require_tensors
+from ultrafuser.model.sources import EMBEDDING, HEAD, expected_shapes, open_fused
 from ultrafuser.model.tensors import (
     AnyTensor,
     ComputedTensor,
     Tensors,
     cast,
     dtype_name,
-    open_checkpoint,
     read_header,
     rounds,
     same_bytes,
@@ -65,11 +64,9 @@ def extract(fused_dir: str | Path, specialist: str, out: str | Path, *, overwrit
     """
     fused_dir = Path(fused_dir)
     out = require_new_directory(out, overwrite=overwrite, inputs=[fused_dir, *fused_dir.rglob("*")])
-    config = _fused_config(fused_dir)
+    config, fused = open_fused(fused_dir)
     own = _own_folder(fused_dir, config, specialist)
     fusion = _fusion(own / FUSION_FILE)
-    fused = open_checkpoint(fused_dir)
-    require_tensors(fused_dir, config, fused)
     tensors = _own_tensors(fused, own, _place(config, specialist, fusion["end_token_id"]))
     tensors, rounded = _as_before(tensors, fusion)
     settings = read_json_object(own / "config.json") | {"tie_word_embeddings": HEAD not in tensors}
@@ -83,18 +80,6 @@ def extract(fused_dir: str | Path, specialist: str, out: str | Path, *, overwrit
     if rounded:
         logger.warning("note: %s: fusing has rounded its weights from %s; they stay so", specialist, " and ".join(rounded))
     return out
-
-
-def _fused_config(folder: Path) -> UltraFuserConfig:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such directory")
-    raw = read_json_object(folder / "config.json")
-    if raw.get("model_type") != UltraFuserConfig.model_type:
-        raise UserError(f"{folder}: not a fused model; extract takes a directory that `ultrafuser fuse` or `train` wrote")
-    try:
-        return UltraFuserConfig.from_dict(raw)
-    except Exception as error:  # transformers raises many kinds for values it does not accept
-        raise UserError(f"{folder / 'config.json'}: not accepted by transformers ({first_line(error)})") from None
 
 
 def _own_folder(folder: Path, config: UltraFuserConfig, specialist: str) -> Path:
@@ -112,8 +97,9 @@ def _own_folder(folder: Path, config: UltraFuserConfig, specialist: str) -> Path
 def _fusion(file: Path) -> dict[str, Any]:
     """What `companions.write_own` noted of a specialist when it was fused."""
     fusion = read_json_object(file)
-    dtypes = [fusion.get("dtype"), *dict(fusion.get("dtypes", {})).values()]
-    if not isinstance(fusion.get("end_token_id"), int) or not {*dtypes} <= {*map(dtype_name, ORDER)}:
+    dtypes, known = fusion.get("dtypes", {}), [dtype_name(dtype) for dtype in ORDER]
+    whole = isinstance(dtypes, dict) and all(one in known for one in (fusion.get("dtype"), *dtypes.values()))
+    if not whole or type(fusion.get("end_token_id")) is not int:
         raise UserError(f"{file}: is damaged; copy it from the model that `ultrafuser fuse` wrote")
     return fusion
 
@@ -121,6 +107,8 @@ def _fusion(file: Path) -> dict[str, Any]:
 def _place(config: UltraFuserConfig, specialist: str, end_token_id: int) -> _Place:
     j = (config.specialist_names or []).index(specialist)
     configs = config.specialist_configs()
+    if not 0 <= end_token_id < configs[j].vocab_size:
+        raise UserError(f"specialist '{specialist}': {FUSION_FILE} names an end of turn, {end_token_id}, that is no token of its")
     columns = starts(one.hidden_size for one in configs)
     slot_start = int(config.slot_start or 0)
     end_is_slot = int(config.predictable_vocab_size or 0) > slot_start

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import ultrafuser.model  # noqa: F401  (registers the Auto classes)
 from ultrafuser.errors import UserError, did_you_mean, first_line, plural
 from ultrafuser.model.quantise import quantised
 from ultrafuser.model.quiet import quiet_transformers
 from ultrafuser.model.sources import locate, read_tokenizer
-from ultrafuser.model.tensors import SINGLE_FILE, read_header, refuse_pickled
+from ultrafuser.model.tensors import FLOATS, SINGLE_FILE, is_finite, read_header, refuse_pickled
 from ultrafuser.schema import LoadIn
 
 # Options of ``from_pretrained``: no pickled weights, and `require_all_weights` tells what does not fit, in one line.
@@ -43,6 +43,7 @@ def load(model: str | Path, *, dtype: str = "auto", device: str = "auto", load_i
     options = quantised(load_in, place, _compute_dtype(dtype, place))
     try:
         with quiet_transformers():
+            AutoConfig.from_pretrained(folder)  # first: what is wrong with it would be told of the tokenizer
             tokenizer = read_tokenizer(folder)
             loaded, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **CHECKED, **options)
     except UserError:
@@ -52,6 +53,7 @@ def load(model: str | Path, *, dtype: str = "auto", device: str = "auto", load_i
             _require_whole(folder)
         raise UserError(f"{model}: cannot be loaded ({first_line(error)})") from None
     require_all_weights(model, info)
+    require_finite(model, loaded)
     return (loaded if load_in else loaded.to(place)).eval(), tokenizer
 
 
@@ -71,6 +73,13 @@ def require_all_weights(model: str | Path, info: Mapping[str, Any]) -> None:
         raise UserError(f"{model}: tensor {name} has {shapes}; fetch it again")
     if lacking := sorted(info["missing_keys"]):
         raise UserError(f"{model}: its files lack {plural(len(lacking), 'weight')}, such as {lacking[0]}; fetch it again")
+
+
+def require_finite(given: str | Path, model: torch.nn.Module) -> None:
+    """Raise `UserError` for weights that are nan or inf: such a model answers, but nonsense."""
+    for name, parameter in model.named_parameters():
+        if parameter.dtype in FLOATS and not is_finite(parameter.detach()):
+            raise UserError(f"{given}: tensor {name} holds numbers that are not finite (nan or inf); fetch it again")
 
 
 def _compute_dtype(dtype: str, place: torch.device) -> torch.dtype:

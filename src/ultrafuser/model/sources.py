@@ -233,6 +233,25 @@ def _untangle_tie(tensors: Tensors, config: PreTrainedConfig) -> tuple[Tensors, 
     return kept | {HEAD: head}, ("its config ties the two tables, but they differ: they stay two, as transformers does",)
 
 
+def open_fused(folder: Path) -> tuple[UltraFuserConfig, Tensors]:
+    """Configuration and tensors of the fused model in ``folder``.
+
+    Raises `UserError` where there is none, and where names, shapes or dtypes are not those that the configuration promises.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such directory; give a fused model, as 'ultrafuser fuse' writes it")
+    raw = read_json_object(folder / "config.json")
+    if raw.get("model_type") != UltraFuserConfig.model_type:
+        raise UserError(f"{folder}: not a fused model but one of type {raw.get('model_type')}; make one with 'ultrafuser fuse'")
+    try:
+        config = UltraFuserConfig.from_dict(raw)
+    except Exception as error:  # transformers raises many kinds for values it does not accept
+        raise UserError(f"{folder / 'config.json'}: not accepted by transformers ({first_line(error)})") from None
+    tensors = open_checkpoint(folder)
+    require_tensors(folder, config, tensors)
+    return config, tensors
+
+
 def require_tensors(folder: Path, config: PreTrainedConfig, tensors: Tensors) -> None:
     """Raise `UserError` unless names, shapes and dtypes are those that the configuration promises."""
     try:

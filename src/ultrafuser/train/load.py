@@ -11,25 +11,12 @@ from typing import Any
 
 import torch
 
-from ultrafuser.errors import UserError
-from ultrafuser.io import read_json_object
 from ultrafuser.model.load import CHECKED, require_all_weights
 from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM
 from ultrafuser.model.quantise import quantised
 from ultrafuser.model.quiet import quiet_transformers
-from ultrafuser.model.tensors import open_checkpoint
 from ultrafuser.train.processes import process_state
 from ultrafuser.train.stage import Stage, TrainSettings
-
-
-def require_fused(folder: Path) -> None:
-    """Raise `UserError` unless ``folder`` holds a fused model with all of its weights."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such directory; give a fused model, as 'ultrafuser fuse' writes it")
-    model_type = read_json_object(folder / "config.json").get("model_type")
-    if model_type != "ultrafuser":
-        raise UserError(f"{folder}: is a {model_type} model, not a fused one; make one with 'ultrafuser fuse'")
-    open_checkpoint(folder)
 
 
 def computes_in_bf16(settings: TrainSettings) -> bool:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ultrafuser.errors import UserError
-from ultrafuser.io import require_creatable, require_new_directory
+from ultrafuser.io import require_creatable, require_new_directory, require_outside
 from ultrafuser.train.stage import Stage
 
 
@@ -57,6 +56,5 @@ class Places:
         require_new_directory(self.work, overwrite=True, inputs=inputs)  # `claim` says whose it is
         for folder in self.kept.values():
             require_new_directory(folder, overwrite=overwrite or mine, inputs=inputs)  # if mine, it is this run that made it
-        if self.out.resolve().is_relative_to(self.source.resolve()):
-            raise UserError(f"{self.out}: lies in {self.source}, which is read from; choose another output")
+        require_outside(self.out, self.source)
         require_creatable(self.work)

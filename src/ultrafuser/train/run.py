@@ -22,15 +22,16 @@ from ultrafuser.data.domains import doubtful_domains
 from ultrafuser.data.rows import local_path
 from ultrafuser.decontaminate import warn_if_unchecked
 from ultrafuser.errors import UserError, plural, require_list
-from ultrafuser.io import FULL, read_json
+from ultrafuser.io import FULL
 from ultrafuser.model.digest import model_digest
 from ultrafuser.model.load import free_memory
 from ultrafuser.model.quantise import require_quantiser
-from ultrafuser.model.sources import read_tokenizer
+from ultrafuser.model.sources import open_fused, read_tokenizer
+from ultrafuser.schema import LARGEST_SEED, MANY
 from ultrafuser.train.checkpoint import remove_checkpoints
 from ultrafuser.train.claim import claim, decisive_facts
 from ultrafuser.train.fit import DEFAULT, stage_arguments, train_stage
-from ultrafuser.train.load import load_model, require_fused
+from ultrafuser.train.load import load_model
 from ultrafuser.train.moves import moved_weights
 from ultrafuser.train.places import Places
 from ultrafuser.train.processes import process_state
@@ -71,8 +72,10 @@ def train(
     main = process_state().is_main_process
     if not main:
         logging.getLogger("ultrafuser").setLevel(logging.ERROR)
+    config, _ = open_fused(places.source)
     _check(places, data, domains, stages, settings)
-    tokenizer, dataset = _read_data(places, data, domains, settings)
+    max_length = min(settings.max_length, config.max_position_embeddings or MANY)
+    tokenizer, dataset = _read_data(places, data, domains, settings, max_length)
     for stage in places.stages:  # a mistake in the last stage is to be found now
         stage_arguments(dataset, stage, places.folder(stage), settings)
     facts = {"model": model_digest(places.source)} | decisive_facts(list(stages), dataset, settings)
@@ -95,7 +98,6 @@ def train(
 
 def _check(places: Places, data: Data, domains: Sequence[str] | None, stages: Sequence[Stage], settings: TrainSettings) -> None:
     """Find every mistake that can be found before anything long begins."""
-    require_fused(places.source)
     check_stages(stages, settings)
     require_quantiser(settings.load_in)
     require_list("domains", domains)
@@ -105,16 +107,15 @@ def _check(places: Places, data: Data, domains: Sequence[str] | None, stages: Se
 
 
 def _read_data(
-    places: Places, data: Data, domains: Sequence[str] | None, settings: TrainSettings
+    places: Places, data: Data, domains: Sequence[str] | None, settings: TrainSettings, max_length: int
 ) -> tuple[Any, ConversationDataset]:
     tokenizer = read_tokenizer(places.source)
     conversations = _conversations(data, domains)
     if not conversations:
         raise UserError("no conversation to train on; give at least one")
     found = list(domains or dict.fromkeys(conversation.domain for conversation in conversations))
-    length = min(settings.max_length, read_json(places.source / "config.json").get("max_position_embeddings") or 2**31)
     shown = settings.progress and process_state().is_main_process
-    dataset = encode_dataset(conversations, tokenizer, domains=found, max_length=length, progress=shown)
+    dataset = encode_dataset(conversations, tokenizer, domains=found, max_length=max_length, progress=shown)
     if dataset.complete:  # else it has been warned of
         _say(dataset.summary(), settings)
     reads = sum(stage.steps * stage.per_domain for stage in places.stages)
@@ -144,7 +145,7 @@ def _run_stage(
     """Train one stage from ``source`` and write its result; then its checkpoints have done their work."""
     folder, number = places.folder(stage), places.stages.index(stage)
     # Another order of the examples in every stage; the run's own claim has dealt with what is there already.
-    settings = replace(settings, seed=settings.seed + number, overwrite=False)
+    settings = replace(settings, seed=(settings.seed + number) % (LARGEST_SEED + 1), overwrite=False)
     model = load_model(source, stage, settings)
     place = f"stage '{stage.name}' ({number + 1} of {len(places.stages)})"
     _say(f"{place}: {plural(stage.steps, 'step')} of {plural(stage.per_domain, 'example')} per domain", settings)
