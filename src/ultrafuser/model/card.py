@@ -27,8 +27,9 @@ USE = """## Use
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("DIR")
-model = AutoModelForCausalLM.from_pretrained("DIR", trust_remote_code=True)  # or `import ultrafuser` first, without it
+# or `import ultrafuser` first, without trust_remote_code
+tokenizer = AutoTokenizer.from_pretrained("DIR", trust_remote_code=True)
+model = AutoModelForCausalLM.from_pretrained("DIR", trust_remote_code=True)
 prompt = tokenizer.apply_chat_template(
     [{"role": "user", "content": "..."}], add_generation_prompt=True, return_tensors="pt", return_dict=True
 )
