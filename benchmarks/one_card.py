@@ -4,7 +4,8 @@ Writes one random model of that shape (16 GB) and takes it three times over, by 
 more of disk), and trains the gate in a process of its own, with the recipe's settings: specialists in 4 bit, bfloat16,
 checkpointing, one conversation of full length at a time. Prints JSON:
 
-    peak_gb      of what that process held: allocated memory on CUDA; elsewhere resident memory less the pages of mapped files
+    peak_gb      of what that process held: allocated memory on CUDA; elsewhere resident memory less the pages of mapped files,
+                 the model's own weights copied out of theirs so that they count
     planned_gb   what `ultrafuser run --dry-run` says of the stage, which leaves activations out
     target       24, the card
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -118,18 +120,36 @@ def _anonymous() -> int:
 
 def train_gate(work: Path, options: argparse.Namespace) -> dict[str, float]:
     """The recipe's gate stage, shortened, in this process."""
+    from transformers import AutoTokenizer
+
     from ultrafuser.config import load_recipe
+    from ultrafuser.data.conversations import read_conversations
+    from ultrafuser.data.dataset import encode_dataset
     from ultrafuser.run.settings import train_settings
-    from ultrafuser.train.run import train
+    from ultrafuser.train.fit import train_stage
+    from ultrafuser.train.load import load_model
 
     overrides = [f"data.train=[{work / 'data.jsonl'}]", f"data.max_length={options.max_length}"]
     recipe = load_recipe(RECIPE, overrides)
-    stages = [replace(stage, steps=options.steps, per_domain=1) for stage in recipe.train.stages]
+    stage = replace(recipe.train.stages[0], steps=options.steps, per_domain=1)
     settings = replace(train_settings(recipe), progress=False)
+    tokenizer = AutoTokenizer.from_pretrained(work / "fused")
+    lessons = read_conversations(work / "data.jsonl")
+    dataset = encode_dataset(lessons, tokenizer, domains=recipe.data.domains, max_length=options.max_length, progress=False)
     start = time.monotonic()
     with peak_memory(options.device) as peak:
-        train(work / "fused", [work / "data.jsonl"], work / "trained", stages=stages, settings=settings)
+        model = load_model(work / "fused", stage, settings)
+        if options.device == "cpu":
+            hold_tables(model)
+        train_stage(model, tokenizer, dataset, stage, work / "trained", settings)
     return peak | {"seconds": round(time.monotonic() - start), "planned_gb": planned(recipe, work / "fused") / 1e9}
+
+
+def hold_tables(model: Any) -> None:
+    """Copy what is not quantised into memory of its own: loaded to a CPU it stays mapped from its file, which a card cannot."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():  # what bitsandbytes has packed is held already
+            parameter.data = parameter.data.clone()
 
 
 def planned(recipe: Any, fused: Path) -> float:
@@ -146,6 +166,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     if not (work / "fused").exists():
         make_fused(work, options.layers)
     write_data(work / "data.jsonl", options.max_length)
+    shutil.rmtree(work / "trained", ignore_errors=True)  # of an earlier call: its checkpoint would be gone on with
     words = [f"--{name.replace('_', '-')}={value}" for name, value in vars(options).items() if name not in ("work", "train")]
     cpu = {"ACCELERATE_USE_CPU": "true"} if options.device == "cpu" else {}
     command = [sys.executable, __file__, *words, "--train", str(work)]
