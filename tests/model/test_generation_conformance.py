@@ -1,100 +1,26 @@
 """Everything ``generate`` can do, on the fused model: what the library's own generation tests ask of its models.
 
 Every test runs with one template for all specialists and, where that means anything, with unlike templates (slots). The
-reference is a loop over plain forward passes of the whole sequence, which has no cache and no state; that those are right
-is shown against N separate models in test_modeling.py.
+reference is a loop over plain forward passes of the whole sequence. Caches and prompts have files of their own,
+test_generation_cache.py and test_generation_prompt.py.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 import torch
-from transformers import (
-    LlamaConfig,
-    MistralConfig,
-    MistralForCausalLM,
-    StaticCache,
-    StoppingCriteria,
-    StoppingCriteriaList,
-    pipeline,
-)
-from transformers.utils import is_hqq_available, is_optimum_quanto_available, output_capturing
+from generation_cases import NEVER, Case, build, next_logits, rows_of, stepwise
+from transformers import AutoModelForCausalLM, LlamaConfig, StoppingCriteria, StoppingCriteriaList, pipeline
+from transformers.generation import CompileConfig
+from transformers.utils import output_capturing
 
 from reference import END, VOCAB, Templates, fuse_by_hand, tiny_llama
 from tiny import tiny_tokenizer
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
 from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM
-
-UNLIKE = Templates(user=[[1, 2, 3, 4], [5], [6, 7]], answer=[[8], [9, 10, 11], [12, 13]])
-NEVER = 10**6  # an end token that nothing generates
-FREE = {"do_sample": False, "eos_token_id": NEVER, "pad_token_id": 0}
-
-
-@dataclass
-class Case:
-    """A fused model with two prompts of unlike length, left-padded, and one alone."""
-
-    model: UltraFuserForCausalLM
-    rows: list[list[int]]
-
-    def __post_init__(self) -> None:
-        width = max(map(len, self.rows))
-        self.ids = torch.tensor([[0] * (width - len(row)) + row for row in self.rows])
-        self.mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in self.rows])
-        self.one = torch.tensor([self.rows[0]])
-
-    def generate(self, ids: torch.Tensor | None = None, **options: object) -> torch.Tensor:
-        if ids is None:
-            return self.model.generate(self.ids, attention_mask=self.mask, **(FREE | options))
-        return self.model.generate(ids, attention_mask=torch.ones_like(ids), **(FREE | options))
-
-
-def build(kind: str, first_seed: int = 0, **changes: object) -> UltraFuserForCausalLM:
-    own = [tiny_llama(seed, **changes) for seed in range(first_seed, first_seed + 3)]
-    return fuse_by_hand(own, UNLIKE if kind == "unlike" else None, seed=first_seed)
-
-
-def rows_of(kind: str) -> list[list[int]]:
-    conversations = [[[20, 21, 22], [30, 31], [23, 24]], [[25, 26]]]
-    if kind == "unlike":
-        return [UNLIKE.fused_ids(turns) for turns in conversations]
-    return [[1, 20, 21, 22, 2, 30, 31, 23, 24, 2], [1, 25, 26]]
-
-
-@pytest.fixture(scope="module", params=["alike", "unlike"])
-def case(request: pytest.FixtureRequest) -> Case:
-    return Case(build(request.param), rows_of(request.param))
-
-
-@pytest.fixture(scope="module")
-def alike() -> Case:
-    return Case(build("alike"), rows_of("alike"))
-
-
-@pytest.fixture(scope="module")
-def unlike() -> Case:
-    return Case(build("unlike"), rows_of("unlike"))
-
-
-@torch.no_grad()
-def next_logits(model: UltraFuserForCausalLM, ids: torch.Tensor) -> torch.Tensor:
-    return model(ids, use_cache=False).logits[:, -1]
-
-
-def stepwise(
-    model: UltraFuserForCausalLM, ids: torch.Tensor, steps: int, adjust: Callable[..., torch.Tensor] = lambda ids, logits: logits
-) -> torch.Tensor:
-    """Greedy continuation of one unpadded prompt (1, T) by whole forward passes."""
-    for _ in range(steps):
-        ids = torch.cat([ids, adjust(ids, next_logits(model, ids)).argmax(-1, keepdim=True)], dim=1)
-    return ids
-
 
 # Ways to choose tokens
 
@@ -151,20 +77,38 @@ def test_beam_search(case):
         assert out.sequences_scores[3 * i : 3 * i + 3].diff().le(0).all()
 
 
+def draft_options(case: Case, drafts: str) -> dict[str, object]:
+    """Drafts of three tokens from another fused model, from the model itself, or from the text so far."""
+    if drafts == "prompt":
+        return {"prompt_lookup_num_tokens": 3}
+    kind = "unlike" if case.model.config.hides_slots else "alike"
+    draft = build(kind, first_seed=7) if drafts == "another" else copy.deepcopy(case.model)
+    draft.generation_config.num_assistant_tokens = 3
+    draft.generation_config.num_assistant_tokens_schedule = "constant"
+    return {"assistant_model": draft}
+
+
 @pytest.mark.parametrize("drafts", ["another", "itself", "prompt"])
 def test_assisted_decoding(case, drafts):
     """Drafts, accepted or not, never change a greedy answer: catches a cache rolled back by the wrong number."""
-    kind = "unlike" if case.model.config.hides_slots else "alike"
-    options: dict[str, object] = {"prompt_lookup_num_tokens": 3}
-    if drafts != "prompt":
-        draft = build(kind, first_seed=7) if drafts == "another" else copy.deepcopy(case.model)
-        draft.generation_config.num_assistant_tokens = 3
-        draft.generation_config.num_assistant_tokens_schedule = "constant"
-        options = {"assistant_model": draft}
+    options = draft_options(case, drafts)
     out = case.generate(case.one, max_new_tokens=12, **options)
     assert torch.equal(out, stepwise(case.model, case.one, 12))
     sampled = case.generate(case.one, max_new_tokens=5, **options, do_sample=True)
     assert sampled.shape == (1, case.one.shape[1] + 5)
+
+
+@pytest.mark.parametrize("drafts", ["itself", "prompt"])
+def test_drafts_stop_at_the_end_token(case, drafts):
+    """What was drafted past the end of an answer is dropped, also where the prompt goes on after such a token."""
+    answer = stepwise(case.model, case.one, 12)[0, case.one.shape[1] :].tolist()
+    end = answer[2]
+    prompt = torch.cat([torch.tensor([[case.one[0, -1], end, 21]]), case.one], dim=1)
+    for ids in (case.one, prompt):
+        free = stepwise(case.model, ids, 12)[0].tolist()
+        stop = free.index(end, ids.shape[1]) + 1 if end in free[ids.shape[1] :] else len(free)
+        out = case.generate(ids, max_new_tokens=12, eos_token_id=end, **draft_options(case, drafts))
+        assert out[0].tolist() == free[:stop]
 
 
 def test_a_specialist_drafts_for_its_fused_model(alike):
@@ -245,28 +189,51 @@ def test_custom_stopping_criterion_and_max_length(case):
 # What comes back
 
 
-@pytest.mark.parametrize("use_cache", [True, False])
-@pytest.mark.parametrize("beams", [1, 2])
-def test_dictionary_outputs(case, use_cache, beams):
-    """Lengths and shapes of scores, logits, attentions and hidden states; layers of specialist j are H_j wide, the last H."""
+EVERYTHING = dict.fromkeys(
+    ("output_scores", "output_logits", "output_attentions", "output_hidden_states", "return_dict_in_generate"), True
+)
+
+
+def in_eager(case: Case) -> Case:
+    """The same with the one attention implementation that can give its weights back."""
     eager = copy.deepcopy(case.model)
     eager.set_attn_implementation("eager")
-    steps, width, config = 3, case.ids.shape[1], eager.config
-    flags = ("output_scores", "output_logits", "output_attentions", "output_hidden_states", "return_dict_in_generate")
-    out = Case(eager, case.rows).generate(
-        max_new_tokens=steps, num_beams=beams, use_cache=use_cache, **dict.fromkeys(flags, True)
-    )
-    batch = 2 * beams
+    return Case(eager, case.rows)
+
+
+def check_everything(out, config: UltraFuserConfig, batch: int, width: int, steps: int, keys: int = 0) -> None:
+    """Shapes of all that can be asked for; layers of specialist j are H_j wide, the last H. ``keys``: of a static cache."""
     assert [s.shape for s in out.scores] == [s.shape for s in out.logits] == [(batch, config.vocab_size)] * steps
     assert len(out.attentions) == len(out.hidden_states) == steps
     for step, (attentions, hidden) in enumerate(zip(out.attentions, out.hidden_states, strict=True)):
-        queries = 1 if use_cache and step else width + step
-        assert [a.shape for a in attentions] == [(batch, 4, queries, width + step)] * config.num_hidden_layers
+        queries = 1 if out.past_key_values is not None and step else width + step
+        assert [a.shape for a in attentions] == [(batch, 4, queries, keys or width + step)] * config.num_hidden_layers
         assert [h.shape[:2] for h in hidden] == [(batch, queries)] * (config.num_hidden_layers + 1)
         assert [h.shape[2] for h in hidden] == [32] * config.num_hidden_layers + [config.hidden_size]
+    if out.past_key_values is not None:
+        shapes = [tensor.shape for layer in out.past_key_values.layers for tensor in (layer.keys, layer.values)]
+        assert shapes == [(batch, 2, width + steps - 1, 8)] * 2 * config.num_hidden_layers
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("sample", [False, True])
+def test_dictionary_outputs(case, use_cache, beams, sample):
+    """Everything has its length and shape, whichever way the tokens are chosen."""
+    each = 2 if sample or beams > 1 else 1  # answers to a prompt that are at work at a time
+    options = {"num_beams": beams, "do_sample": sample, "num_return_sequences": each if beams == 1 else 1}
+    out = in_eager(case).generate(max_new_tokens=3, use_cache=use_cache, **options, **EVERYTHING)
     assert (out.past_key_values is None) is not use_cache
-    if use_cache:
-        assert out.past_key_values.get_seq_length() == width + steps - 1
+    check_everything(out, case.model.config, batch=2 * each, width=case.ids.shape[1], steps=3)
+
+
+@pytest.mark.parametrize("drafts", ["itself", "prompt"])
+@pytest.mark.parametrize("sample", [False, True])
+def test_dictionary_outputs_with_drafts(case, drafts, sample):
+    """Where several tokens come of one pass, what belongs to each is cut out of it: as if they had come one by one."""
+    eager = in_eager(case)
+    out = eager.generate(case.one, max_new_tokens=5, do_sample=sample, **draft_options(eager, drafts), **EVERYTHING)
+    check_everything(out, case.model.config, batch=1, width=case.one.shape[1], steps=5)
 
 
 @torch.no_grad()
@@ -298,6 +265,7 @@ def test_chosen_hidden_states(alike):
 def test_what_the_library_reads_of_the_class(alike):
     """Catches a module that is in both lists of what stays float32, and options of ``forward`` that the library cannot see."""
     model = alike.model
+    assert any("GenerationMixin" in base.__name__ for base in type(model).__bases__)
     assert not model._keep_in_fp32_modules & model._keep_in_fp32_modules_strict
     for one in (model, model.model):
         kwargs = inspect.signature(one.forward).parameters["kwargs"].annotation
@@ -310,156 +278,6 @@ def test_logits_to_keep(case):
     whole = case.model(case.one).logits
     torch.testing.assert_close(case.model(case.one, logits_to_keep=2).logits, whole[:, -2:])
     torch.testing.assert_close(case.model(case.one, logits_to_keep=torch.tensor([0, 3])).logits, whole[:, [0, 3]])
-
-
-# Caches
-
-
-@pytest.mark.parametrize("cache", ["static", "hybrid", "offloaded", "offloaded_static", "quantized"])
-def test_cache_implementations(case, cache):
-    """Every kind of cache gives the answer of the plain one."""
-    if "offloaded" in cache and not torch.cuda.is_available():
-        pytest.skip("offloading needs an accelerator to offload from")
-    options: dict[str, object] = {"cache_implementation": cache, "disable_compile": True}
-    if cache == "quantized":
-        if not (is_hqq_available() or is_optimum_quanto_available()):
-            pytest.skip("needs hqq or optimum-quanto")
-        backend = "hqq" if is_hqq_available() else "quanto"
-        options["cache_config"] = {"backend": backend, "nbits": 8 if backend == "hqq" else 4, "residual_length": 128}
-    assert torch.equal(case.generate(max_new_tokens=8, **options), case.generate(max_new_tokens=8))
-
-
-def test_steps_look_alike_to_a_compiler(case):
-    """With a static cache all steps differ in values only: strides that grew with the text made every step compile anew."""
-    model, seen = copy.deepcopy(case.model), []
-    forward = model.forward
-
-    @functools.wraps(forward)
-    def spy(**inputs):
-        tensors = inputs | (inputs["attention_mask"] if isinstance(inputs["attention_mask"], dict) else {})
-        seen.append({name: (t.shape, t.stride()) for name, t in tensors.items() if torch.is_tensor(t)})
-        return forward(**inputs)
-
-    model.forward = spy
-    Case(model, case.rows).generate(max_new_tokens=5, cache_implementation="static", disable_compile=True)
-    assert len(seen) == 5 and all(step == seen[1] for step in seen[2:])
-
-
-def test_roomy_static_cache_of_the_users_own(case):
-    """A static cache longer than needed, and used again after a reset."""
-    cache = StaticCache(config=case.model.config, max_cache_len=64)
-    expected = case.generate(max_new_tokens=6)
-    for _ in range(2):
-        assert torch.equal(case.generate(max_new_tokens=6, past_key_values=cache, disable_compile=True), expected)
-        cache.reset()
-
-
-@pytest.mark.parametrize("more", [[], [[40, 41]]], ids=["same-turn", "next-turn"])
-def test_generate_goes_on_from_a_returned_cache(case, more):
-    """A chat keeps its cache: going on from it equals starting anew, also when a turn with hidden slots was added."""
-    first = case.generate(case.one, max_new_tokens=4, return_dict_in_generate=True)
-    added = UNLIKE.fused_ids(more) if case.model.config.hides_slots else [token for turn in more for token in turn]
-    ids = torch.cat([first.sequences, torch.tensor([added], dtype=torch.long)], dim=1)
-    out = case.generate(ids, max_new_tokens=5, past_key_values=first.past_key_values, return_dict_in_generate=True)
-    again = case.generate(ids, max_new_tokens=5, return_dict_in_generate=True)
-    assert torch.equal(out.sequences, again.sequences)
-    for a, b in zip(out.past_key_values.layers, again.past_key_values.layers, strict=True):
-        torch.testing.assert_close(a.keys, b.keys, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(a.values, b.values, atol=1e-5, rtol=1e-4)
-
-
-@torch.no_grad()
-def test_cropped_cache(case):
-    """Taking back the last tokens (a negative count) leaves a cache as if they had never been."""
-    model, ids = case.model, case.one
-    visible = {"attention_mask": model.model.visibility(ids, None)} if model.config.hides_slots else {}
-    cache = model(ids, use_cache=True).past_key_values
-    cache.crop(-5)
-    assert cache.get_seq_length() == ids.shape[1] - 5
-    again = model(ids[:, -5:], past_key_values=cache, **visible).logits
-    torch.testing.assert_close(again, model(ids).logits[:, -5:], atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("chunk", [1, 4, 100])
-def test_chunked_prefill(case, chunk):
-    """A prompt read in pieces gives the same answer, also where a piece ends among hidden slots."""
-    assert torch.equal(case.generate(max_new_tokens=6, prefill_chunk_size=chunk), case.generate(max_new_tokens=6))
-
-
-def test_ids_that_are_missing_are_refused(unlike):
-    """Going on from a cache with the new tokens alone cannot be right where slots were hidden: an error, not a guess."""
-    first = unlike.generate(unlike.one, max_new_tokens=2, return_dict_in_generate=True)
-    options = {"attention_mask": torch.ones_like(first.sequences), "past_key_values": first.past_key_values}
-    with pytest.raises(ValueError, match="ids of all"):
-        unlike.model.generate(first.sequences[:, -1:], max_new_tokens=2, **options)
-
-
-# Ways to give the prompt
-
-
-@pytest.mark.parametrize("beams", [1, 2])
-def test_prompt_as_embeddings(case, beams):
-    """inputs_embeds with or without ids answers as the ids do, slots included; other embeddings answer otherwise."""
-    options = FREE | {"max_new_tokens": 6, "num_beams": beams, "attention_mask": case.mask}
-    expected = case.generate(max_new_tokens=6, num_beams=beams)
-    embeds = case.model.get_input_embeddings()(case.ids)
-    width = case.ids.shape[1]
-    assert torch.equal(case.model.generate(case.ids, inputs_embeds=embeds, **options), expected)
-    assert torch.equal(case.model.generate(inputs_embeds=embeds, **options), expected[:, width:])
-    static = {"cache_implementation": "static", "disable_compile": True}
-    assert torch.equal(case.model.generate(inputs_embeds=embeds, **options, **static), expected[:, width:])
-    assert not torch.equal(case.model.generate(inputs_embeds=torch.randn_like(embeds), **options), expected[:, width:])
-
-
-@torch.no_grad()
-def test_embeddings_of_slots_and_of_nothing(unlike):
-    """A hidden slot is known by its embedding, at every place; an embedding that is no token's is seen by all specialists."""
-    embed = unlike.model.get_input_embeddings()
-    got = unlike.model(inputs_embeds=embed(unlike.ids), attention_mask=unlike.mask).logits
-    torch.testing.assert_close(got, unlike.model(unlike.ids, attention_mask=unlike.mask).logits)
-    soft = torch.randn(1, 3, unlike.model.config.hidden_size)
-    prompt = torch.cat([soft, embed(unlike.one)], dim=1)  # a soft prompt, as prompt tuning puts it first
-    visible = torch.cat([torch.ones(3, 1, 3, dtype=torch.bool), unlike.model.model.visibility(unlike.one, None)], dim=-1)
-    got = unlike.model(inputs_embeds=prompt).logits
-    torch.testing.assert_close(got, unlike.model(inputs_embeds=prompt, attention_mask=visible).logits)
-    assert not torch.allclose(got[:, 3:], unlike.model(unlike.one).logits)
-
-
-def test_embeddings_with_a_window_in_a_static_cache():
-    """Windows make masks of their own for a static cache, also where the prompt came as embeddings."""
-    shape = {"vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 4}
-    windowed = MistralForCausalLM(MistralConfig(**shape, num_key_value_heads=2, sliding_window=4, initializer_range=0.15))
-    case = Case(fuse_by_hand([windowed.eval(), tiny_llama(1)]), rows_of("alike"))
-    embeds = case.model.get_input_embeddings()(case.ids)
-    static = {"cache_implementation": "static", "disable_compile": True, "max_new_tokens": 6, "attention_mask": case.mask}
-    expected = case.generate(max_new_tokens=6)[:, case.ids.shape[1] :]
-    assert torch.equal(case.model.generate(inputs_embeds=embeds, **FREE, **static), expected)
-
-
-@torch.no_grad()
-def test_explicit_positions(alike, unlike):
-    """Positions the caller gives are used: the derived ones change nothing, others change the logits."""
-    length = alike.one.shape[1]
-    derived = torch.arange(length)[None]
-    plain = alike.model(alike.one).logits
-    torch.testing.assert_close(alike.model(alike.one, position_ids=derived).logits, plain)
-    assert not torch.allclose(alike.model(alike.one, position_ids=derived * 2).logits, plain)
-    generated = alike.generate(alike.one, max_new_tokens=5)
-    assert torch.equal(alike.generate(alike.one, max_new_tokens=5, position_ids=derived), generated)
-    visible = unlike.model.model.visibility(unlike.one, None)
-    torch.testing.assert_close(unlike.model(unlike.one, attention_mask=visible).logits, unlike.model(unlike.one).logits)
-
-
-@torch.no_grad()
-def test_sdpa_equals_eager(case):
-    """The attention implementations agree on a padded batch, logits and answers."""
-    eager = copy.deepcopy(case.model)
-    eager.set_attn_implementation("eager")
-    started = case.model.model.visibility(case.ids, case.mask).cummax(dim=-1).values.all(0)  # a hidden first slot has no state
-    real = case.mask.bool() & started
-    got = eager(case.ids, attention_mask=case.mask).logits[real]
-    torch.testing.assert_close(got, case.model(case.ids, attention_mask=case.mask).logits[real], atol=1e-5, rtol=1e-4)
-    assert torch.equal(Case(eager, case.rows).generate(max_new_tokens=8), case.generate(max_new_tokens=8))
 
 
 # The rest of the life of a model
@@ -477,6 +295,14 @@ def test_gradient_checkpointing(case):
         gradients.append([p.grad for p in model.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, recomputed)
+
+
+@pytest.mark.parametrize("width", [32, 48], ids=["one-width", "two-widths"])
+def test_gate_is_made_in_float32(width):
+    """Where a model is made in half precision, not read: its gate was made in it too, though every load keeps it whole."""
+    own = [tiny_llama(0).config.to_dict(), tiny_llama(1, hidden_size=width).config.to_dict()]
+    made = AutoModelForCausalLM.from_config(UltraFuserConfig(specialists=own), dtype=torch.bfloat16)
+    assert {name: p.dtype for name, p in made.named_parameters() if (p.dtype == torch.float32) != (".gate." in name)} == {}
 
 
 def test_save_and_load(case, tmp_path):
@@ -535,6 +361,40 @@ def test_text_generation_pipeline():
     assert write(["The quick", "What is the sum of 12 and"], **options)[0][0]["generated_text"] == alone
     chat = write([{"role": "user", "content": "The sum?"}], **options)[0]["generated_text"]
     assert [message["role"] for message in chat] == ["user", "assistant"]
+
+
+@torch.no_grad()
+def test_exported():
+    """``torch.export`` finds one graph, and texts of any length go through it: one way to pick states fixed their number."""
+    templates = Templates(user=[[1, 2], [5]], answer=[[8], [9, 10]])
+    model = fuse_by_hand([tiny_llama(seed, num_hidden_layers=1) for seed in range(2)], templates)
+    ids = torch.tensor([templates.fused_ids([[20, 21]])])
+    length = {1: torch.export.Dim("length", min=2, max=64)}
+    inputs, shapes = {"input_ids": ids, "use_cache": False}, {"input_ids": length, "use_cache": None}
+    program = torch.export.export(model, (), inputs, dynamic_shapes=shapes, strict=False).module()
+    longer = inputs | {"input_ids": ids.repeat(1, 3)}
+    torch.testing.assert_close(program(**longer).logits, model(**longer).logits)
+
+
+def test_generate_compiles_its_steps_once():
+    """With a static cache ``generate`` compiles by itself: one whole graph, also for a second batch and for all outputs."""
+    torch.compiler.reset()
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compiling = CompileConfig(fullgraph=True, dynamic=False, mode=None, backend=keep)
+    compiling._compile_all_devices = True
+    case = in_eager(Case(build("unlike", num_hidden_layers=1), rows_of("unlike")))
+    for one in (case, Case(case.model, [[*row[:-1], 27] for row in case.rows])):
+        expected = one.generate(max_new_tokens=4)
+        out = one.generate(max_new_tokens=4, cache_implementation="static", compile_config=compiling, **EVERYTHING)
+        assert torch.equal(out.sequences, expected)
+        width = one.ids.shape[1]
+        check_everything(out, case.model.config, batch=2, width=width, steps=4, keys=width + 3)
+    assert len(graphs) == 1
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 Issue 2: "The generation tests that transformers ships for its own models should pass on ours." The testers below stand to
 the fused model as the library's ``CausalLMModelTester`` stands to its decoders. Without a checkout the module is skipped:
 
-    git clone --depth 1 --branch v5.23.0 https://github.com/huggingface/transformers DIR;  pip install parameterized
+    git clone --depth 1 --branch v5.24.0 https://github.com/huggingface/transformers DIR;  pip install parameterized
     ULTRAFUSER_TRANSFORMERS_TESTS=DIR pytest -m slow tests/model/test_transformers_suite.py
 
 With ``RUN_SLOW=1`` the tests run that the library itself calls slow. Nothing is left out on our side but what
@@ -37,7 +37,7 @@ from tests.test_configuration_common import ConfigTester  # noqa: E402
 from tests.test_modeling_common import ModelTesterMixin, ids_tensor  # noqa: E402
 from tests.test_training_mixin import TrainingTesterMixin  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("always::FutureWarning")]  # which some of them wait for
 
 ONE_MASK = "one mask for all cannot say what each specialist sees of the slots"
 PACKED = "packed sequences are refused where templates differ: positions count what each specialist sees"

@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 SUPPORTED_ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 REMOTE_CODE_FILES = tuple(
-    f"{part}_ultrafuser.py" for part in ("configuration", "modeling", "gate", "generation", "loss", "positions")
+    f"{part}_ultrafuser.py" for part in ("cache", "configuration", "modeling", "gate", "generation", "loss", "positions")
 )
 AUTO_MAP = {
     "AutoConfig": "configuration_ultrafuser.UltraFuserConfig",
@@ -37,7 +37,7 @@ class UltraFuserConfig(PreTrainedConfig):
     """
 
     model_type = "ultrafuser"
-    keys_to_ignore_at_inference = ["past_key_values", "gate_weights", "token_losses"]  # noqa: RUF012
+    keys_to_ignore_at_inference = ["past_key_values", "cache", "gate_weights", "token_losses"]  # noqa: RUF012
 
     base_model_tp_plan = {  # noqa: RUF012
         "layers.*.self_attn.q_proj": "colwise",

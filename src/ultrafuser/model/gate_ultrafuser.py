@@ -20,9 +20,11 @@ class UltraFuserGate(nn.Module):
         super().__init__()
         widths = [own.hidden_size for own in config.specialist_configs()]
         if len(set(widths)) > 1:
-            self.input_projections = nn.ModuleList([nn.Linear(width, max(widths), bias=False) for width in widths])
-        self.linear_in = nn.Linear(max(widths), config.gate_hidden_size)
-        self.linear_out = nn.Linear(config.gate_hidden_size, 1)
+            self.input_projections = nn.ModuleList(
+                [nn.Linear(width, max(widths), bias=False, dtype=torch.float32) for width in widths]
+            )
+        self.linear_in = nn.Linear(max(widths), config.gate_hidden_size, dtype=torch.float32)
+        self.linear_out = nn.Linear(config.gate_hidden_size, 1, dtype=torch.float32)
 
     def forward(self, states: list[torch.Tensor]) -> torch.Tensor:
         """N normalised last hidden states (B, T, H_j) -> weights (B, T, N), float32, summing to one."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import GenerationMixin
 
+from .cache_ultrafuser import CACHE
 from .positions_ultrafuser import positions
 
 
@@ -25,7 +26,7 @@ class UltraFuserGenerationMixin(GenerationMixin):
         ``inputs_embeds`` is named because the library looks for it here before it takes embeddings for a prompt.
         """
         prompt = kwargs.pop("whole_prompt", None)
-        attention_mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+        attention_mask, cache = kwargs.get("attention_mask"), kwargs.get(CACHE)
         inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
         static = cache is not None and cache.is_compileable
         if not self.config.hides_slots and not (static and self.config.has_windows):

@@ -31,6 +31,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .cache_ultrafuser import CACHE, takes_cache
 from .configuration_ultrafuser import REMOTE_CODE_FILES, UltraFuserConfig, layer_types, sliding_window
 from .gate_ultrafuser import UltraFuserGate
 from .generation_ultrafuser import UltraFuserGenerationMixin
@@ -75,7 +76,7 @@ class UltraFuserPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = [layer.__name__ for layer in LAYERS.values()]  # noqa: RUF012
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = [CACHE]  # noqa: RUF012
     # The gate computes in float32: its weights are kept so by every dtype (the strict one), and whole by every quantiser (the
     # other, matched from a name's beginning). Patterns, as plain "gate" would match mlp.gate_proj; they match the same names,
     # but the library wants no entry in both.
@@ -156,6 +157,7 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
             slots[: len(visible)] = visible
         return table
 
+    @takes_cache
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -192,7 +194,7 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
             past_key_values = DynamicCache(config=self.config)
         attention_mask, position_ids = self._place(input_ids, inputs_embeds, attention_mask, position_ids, past_key_values)
         masks = self.attention_masks(inputs_embeds, attention_mask, past_key_values, position_ids)
-        kwargs |= {"past_key_values": past_key_values, "use_cache": use_cache}
+        kwargs |= {CACHE: past_key_values, "use_cache": use_cache}
         states = [
             self._run_specialist(j, chunk, masks, position_ids[j] if position_ids.dim() == 3 else position_ids, **kwargs)
             for j, chunk in enumerate(inputs_embeds.split(self.widths, dim=-1))
@@ -203,8 +205,8 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
         mixed = [(weights[..., j : j + 1] * state).to(state.dtype) for j, state in enumerate(states)]
         return UltraFuserModelOutput(
             last_hidden_state=torch.cat(mixed, dim=-1),  # (B, T, H)
-            past_key_values=past_key_values,
             gate_weights=weights if output_gate_weights else None,
+            **{CACHE: past_key_values},
         )
 
     def _run_specialist(
@@ -323,10 +325,10 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
                         config=self.config,
                         inputs_embeds=like,
                         attention_mask=seen,
-                        past_key_values=cache,
                         position_ids=position_ids if shared else None,
                         and_mask_function=within_window(window, seen, like.shape[1], cache) if window else None,
                         allow_is_causal_skip=skip,
+                        **{CACHE: cache},
                     )
                 masks[f"{j}.{kind}"] = made[key]
         return masks
@@ -337,7 +339,8 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
         here = torch.arange(input_ids.shape[1], device=input_ids.device).view(1, -1, 1)
         last = torch.where(visible, here, -1).cummax(dim=1).values
         last = torch.where(last < 0, here, last)  # (B, T, N); nothing visible yet: stay
-        return [state.take_along_dim(last[..., j : j + 1], dim=1) for j, state in enumerate(states)]
+        # gather, as take_along_dim would fix the length of an exported graph
+        return [state.gather(1, last[..., j : j + 1].expand_as(state)) for j, state in enumerate(states)]
 
 
 class UltraFuserForCausalLM(UltraFuserPreTrainedModel, UltraFuserGenerationMixin):
@@ -360,6 +363,7 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, UltraFuserGenerationMixin
             [*self.config.masked_token_ids, *range(self.config.predictable_vocab_size, self.config.vocab_size)], dtype=torch.long
         )
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
@@ -387,9 +391,9 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, UltraFuserGenerationMixin
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            **{CACHE: past_key_values},
             **kwargs,
         )
         hidden = outputs.last_hidden_state
@@ -410,11 +414,11 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, UltraFuserGenerationMixin
         return UltraFuserCausalLMOutput(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             gate_weights=outputs.gate_weights,
             token_losses=losses if output_token_losses else None,
+            **{CACHE: outputs.get(CACHE)},
         )
 
 
