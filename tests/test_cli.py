@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import pytest
 import torch
 from typer import Option, Typer
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from tiny import tiny_specialist, tiny_tokenizer
@@ -98,7 +99,7 @@ def test_script(tmp_path: Path) -> None:
         ("eval a --tasks b --out c --dtype f", "Invalid value for '--dtype': 'f' is not one of 'auto', 'float32', "),
         ("chat a --temperature -1", "Invalid value for '--temperature': '-1' must be at least 0; see"),
         ("generate a b --top-p 2", "Invalid value for '--top-p': '2' must be at most 1.0; see"),
-        ("fuse a b --out o --max-shard-size big", "max shard size 'big' is not a size such as 5GB or 500MB"),
+        ("fuse a b --out o --max-shard-size big", "--max-shard-size 'big' is not a size such as 5GB or 500MB"),
         ("fuse a b --out o --dtype int8", "Invalid value for '--dtype'"),
         ("fuse a b --out o --template c=alpaca", "--template c=alpaca: 'c' is not one of a, b"),
         ("fuse ./nowhere b --out o", "./nowhere: no such directory"),
@@ -111,14 +112,15 @@ def test_script(tmp_path: Path) -> None:
         ("train ./nowhere --data d.jsonl --out o --steps 1,x", "--steps '1,x' is not a list of numbers"),
         ("train ./nowhere --data d.jsonl --out o --domains a,,b", "--domains 'a,,b': a value is empty; give them with single"),
         ("train ./nowhere --data d.jsonl --out o --steps 1,", "--steps '1,': a value is empty"),
-        ("train ./nowhere --data d.jsonl --out o --report-to=", "--report-to '': a value is empty"),
+        ("train ./nowhere --data d.jsonl --out o --report-to ,", "--report-to ',': a value is empty"),
         ("fuse a b --out o --names x,,y", "--names 'x,,y': a value is empty"),
         ("decontaminate d.jsonl --out o --against gsm8k,", "--against 'gsm8k,': a value is empty"),
         ("train ./nowhere --data d.jsonl --out o --steps 1,2,3", "--steps has 3 values for 2 stages (gate, all)"),
-        ("train ./nowhere --data d.jsonl --out o --schedule cosin", "stage 'gate': schedule='cosin': must be 'cosine', "),
+        ("train ./nowhere --data d.jsonl --out o --schedule cosin", "stage 'gate': --schedule 'cosin': must be 'cosine', "),
         ("train ./nowhere --data d.jsonl --out o --seed 2147483648", "Invalid value for '--seed'"),
         ("generate ./nowhere hi --seed 2147483648", "Invalid value for '--seed'"),
         ("run miniworld --dry-run seed=2147483648", "miniworld: seed=2147483648: must be at most 2147483647"),
+        ("train ./nowhere --data d.jsonl --out o --learning-rate 1,0", "stage 'joint': --learning-rate 0.0: must be above 0"),
         ("run miniwrold", "miniwrold: no such recipe; did you mean 'miniworld'?"),
         ("run miniworld seed", "miniworld: override 'seed' is not of the form key.sub=value"),
         ("generate ./nowhere hi", "./nowhere: no such directory"),
@@ -132,6 +134,77 @@ def test_mistakes(args: str, told: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     assert mistake(*args.split()).startswith(told)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "where"),
+    [
+        (["fuse", "a", "b", "--out", ""], "'--out'"),
+        (["fuse", "a", "", "--out", "o"], "'SPECIALIST..'"),
+        (["extract", "", "--specialist", "a", "--out", "o"], "'MODEL'"),
+        (["train", "m", "--data", "d.jsonl", "--data", " ", "--out", "o"], "'--data'"),
+        (["decontaminate", "d.jsonl", "--against", "gsm8k", "--out", "o.jsonl", "--data-dir="], "'--data-dir'"),
+        (["eval", "m", "--tasks", "gsm8k", "--out", "o", "--template", ""], "'--template'"),
+        (["inspect", "m", "hi", "--html", ""], "'--html'"),
+        (["run", ""], "'RECIPE'"),
+        (["synth", ""], "'RECIPE'"),
+        (["synth", "report", "r", "--out", ""], "'--out'"),
+        (["demo", "--out="], "'--out'"),
+    ],
+)
+def test_empty_values(args: list[str], where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an empty text taken for the current directory, or for an option that was not given."""
+    monkeypatch.chdir(tmp_path)
+    assert mistake(*args).startswith(f"Invalid value for {where}: it is empty; give a value or leave it out; see 'ultrafuser")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_model_is_told_may_be_empty() -> None:
+    """Catches an empty prompt or system message refused: they are texts, not names."""
+    assert mistake("generate", "./nowhere", "", "--system", "").startswith("./nowhere: no such directory")
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        (
+            "stage 'joint': moves: 'all' cannot be with load_in=4bit, which",
+            "stage 'joint': --moves 'all' cannot be with --load-in 4bit, which",
+        ),
+        ("report_to: 'wandbb' is not one of wandb", "--report-to 'wandbb' is not one of wandb"),
+        ("out: already exists", "out: already exists"),
+        ("runs/seed=3: no such file", "runs/seed=3: no such file"),
+        ("data.seed=3: must be", "data.seed=3: must be"),
+    ],
+)
+def test_mistakes_name_options_as_they_are_typed(told: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a Python argument or a key of a recipe told to a user of the command line, and a file taken for an option."""
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise UserError(told)
+
+    monkeypatch.setattr("ultrafuser.train.run.train", refuse)
+    assert mistake("train", "m", "--data", "d.jsonl", "--out", "out") == shown
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "synth run", "synth report", "synth review"])
+def test_help_tells_every_default(command: str) -> None:
+    """Catches an option that can be left out without a word on what is then: all but switches, which are then off."""
+    found: Any = get_command(app)
+    for name in command.split():
+        found = found.commands[name]
+    for option in found.params:
+        if option.param_type_name == "option" and not (option.required or option.is_flag) and option.name != "help":
+            assert option.show_default is not False and (
+                option.default not in (None, "") or isinstance(option.show_default, str)
+            ), option.name
+
+
+def test_stages_of_the_paper_are_the_defaults_shown() -> None:
+    """Catches defaults in the help of `train` that are not those of the stages."""
+    shown = " ".join(ultrafuser("train", "--help").stdout.split())
+    for default in ("gate,all", "400,5000", "64,32", "2e-05", "cosine"):
+        assert f"[default: ({default})]" in shown
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "synth run", "synth report", "synth review"])
@@ -247,7 +320,7 @@ def test_options_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fuse.args == (["p/text", "p/code"], Path("o")) and fuse.options["names"] == ["text", "code"]
     options = fuse.options["options"]
     assert (list(options.templates), options.gate_hidden_size, options.dtype) == (["own", "alpaca"], 8, "float16")
-    assert options.seed == 3 and options.overwrite and options.max_shard_size == "1MB"
+    assert options.seed == 3 and options.overwrite and options.max_shard_size == 1_000_000
 
     assert ultrafuser("run", "miniworld", "seed=4", "train.stages.0.steps=1", "--dry-run").exit_code == 0
     assert run.args[0].seed == 4 and run.args[0].train.stages[0].steps == 1

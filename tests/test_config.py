@@ -102,8 +102,7 @@ evaluation: {max_new_tokens: '???'}
         "train.stages.0.per_domain='four': must be a whole number",
         "train.stages.1.name: 'a' is the name of another stage too; rename one",
         "train.stages.1.learning_rate=0: must be above 0",
-        "train.stages.1.moves: stage 'a' moves 'all', but load_in=4bit freezes the specialists; "
-        "train only the gate or drop load_in",
+        "train.stages.1.moves: 'all' cannot be with load_in=4bit, which freezes the specialists; choose one of the two",
         "evaluation.max_new_tokens: must be given, as in evaluation.max_new_tokens=VALUE",
     }
     told = mistakes(tmp_path, text, "seed", "train.stages.2.steps=1")
@@ -139,11 +138,18 @@ evaluation: {max_new_tokens: '???'}
         ("train.report_to=[none,all]", "train.report_to: 'none' stands alone; drop it or the others"),
         ("train.stages.0.steps=99999999999999999999", "train.stages.0.steps=99999999999999999999: must be at most 1000000000"),
         ("train.report_to=[wandbb]", "train.report_to: 'wandbb' is not one of azure_ml, "),
-        ("name=&a [*a]", "override 'name=&a [*a]': the value is not valid YAML; quote it"),
-        ("name=2024-13-01", "override 'name=2024-13-01': the value is not valid YAML; quote it"),
+        (
+            "name=&a [*a]",
+            "name=&a [*a]: is not valid YAML (nested too deeply, or an alias stands in what it stands for); quote it",
+        ),
+        ("name=2024-13-01", "name=2024-13-01: is not valid YAML (a value is not what it looks like: month must be in"),
         (r'name="\ud800"', r"name='\ud800': must be text"),
         ("name.first=x", "override 'name.first=x': there is no 'first' in 'good'"),
-        ("data.train=[", "override 'data.train=[': the value is not valid YAML"),
+        ("data.train=[", "data.train=[: is not valid YAML (line 1, column 2: expected the node content, but found"),
+        ("output=''", "output='': must have a length of at least 1"),
+        ("data.train=['']", "data.train.0='': must have a length of at least 1"),
+        ("data.directory=''", "data.directory='': must have a length of at least 1"),
+        ("specialists.0.path=''", "specialists.0.path='': must have a length of at least 1"),
     ],
 )
 def test_one_mistake(tmp_path: Path, override: str, told: str) -> None:
@@ -178,6 +184,13 @@ def test_one_mistake_from_scratch(tmp_path: Path, override: str, told: str) -> N
     assert len(lines) == 1 and lines[0].startswith(told)
 
 
+@pytest.mark.parametrize("key", ["output", "world", "specialists"])
+def test_a_value_that_cannot_be_read_is_one_mistake(tmp_path: Path, key: str) -> None:
+    """Catches a second, untrue mistake: that nothing is given there, or what would contradict an empty section."""
+    lines = mistakes(tmp_path, GOOD.replace("output: out", "output: '???'"), "output=out", f"{key}=&a [*a]")
+    assert len(lines) == 1 and lines[0].startswith(f"{key}=&a [*a]: is not valid YAML (nested too deeply, or an alias ")
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -195,7 +208,7 @@ def test_no_mistake_hides_another(tmp_path: Path, changes: dict[str, str], told:
     """Catches contradictions that are told only when what the schema refuses has been mended, wherever that is."""
     others = {"train.load_in=4bit", "train.stages.1.moves=all", "data.heldout=[o/d]", "data.heldout_share=0.5"}
     lines = mistakes(tmp_path, GOOD, *others, *(f"{key}={value}" for key, value in changes.items()))
-    expected = {"train.stages.1.moves: stage 'joint' moves 'all', but", "data.heldout_share: 0.5 cannot be with", *told}
+    expected = {"train.stages.1.moves: 'all' cannot be with load_in=4bit", "data.heldout_share: 0.5 cannot be with", *told}
     assert len(lines) == len(expected) and all(any(line.startswith(start) for line in lines) for start in expected), lines
 
 
@@ -329,6 +342,9 @@ LAUGHS = "\n".join(f"l{n + 1}: &l{n + 1} [{', '.join([f'*l{n}'] * 10)}]" for n i
         ("seed: !!timestamp maybe", "not valid YAML (a value is not what it looks like: "),
         ("a: &a {b: 1}\nc: {<<: *a, b: 2}\nd: [*a, *a]", "mistakes\n  name: is missing"),  # ordinary aliases are fine
         ("name: x\ntrain:\n  seed: 1\ntrain: {}\n", "not valid YAML ('train' stands twice in one section, first in line 2)"),
+        ("yes: x\ntrue: x\n", "not valid YAML ('true' stands twice in one section, first in line 1)"),  # alike to Python
+        ("1: x\n'1': x\n", "\n  1: unknown key\n  1: unknown key\n"),  # not alike
+        ("name: {a: ]", "not valid YAML (line 1, column 11: "),
         ("", "must hold keys such as 'name' and 'output', but holds None"),
         ("- a", "must hold keys such as 'name' and 'output', but holds ['a']"),
         ("name: x", "3 mistakes\n  output: is missing\n  specialists: is missing\n  data.train: is missing"),

@@ -36,6 +36,10 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_LAZY[name]), name)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def _needs_models() -> bool:
     """Whether to register now, which loads torch.
 

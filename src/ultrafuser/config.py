@@ -1,13 +1,14 @@
 """Reads a recipe and dotted overrides, and reports all of their mistakes at once (issue part "Recipes").
 
 There is more than one kind of recipe: each is a `schema.WholeRecipe`, and `read_recipe` reads them all. It collects mistakes by
-the place they are at: overrides that cannot be applied, values that must still be given (``???`` in the file), what the schema
-refuses, and, with stand-ins for what is refused, contradictions between the rest.
+the place they are at: overrides that cannot be applied or are not YAML, values that must still be given (``???`` in the file),
+what the schema refuses, and, with stand-ins for what is refused, contradictions between the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +23,21 @@ from ultrafuser.stand_ins import Place, is_list, with_stand_ins
 
 __all__ = ["Recipe", "load_recipe", "read_recipe", "shipped_recipes"]
 MUST_BE_GIVEN = "???"
+MERGE = "tag:yaml.org,2002:merge"  # of the key <<
 ATTEMPTS = 4  # at a recipe with stand-ins: taking out a part may leave a whole with too few of them
 MOST_VALUES = 100_000  # in a file whose aliases are written out; with ten aliases of ten aliases of .. a line makes billions
 Schema = TypeVar("Schema", bound=WholeRecipe)
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """Stands where an override puts what is not YAML."""
+
+    text: str
+    reason: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,9 +50,11 @@ class _Loader(yaml.SafeLoader):
         return root
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        first: dict[str, yaml.Node] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and (other := first.setdefault(key.value, key)) is not key:
+        first: dict[Hashable, yaml.Node] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            # Compared as what they are: 1 and "1" are two, yes and true are one.
+            meant = key.value if key.tag == MERGE else self.construct_object(key)
+            if (other := first.setdefault(meant, key)) is not key:
                 raise yaml.YAMLError(f"'{key.value}' stands twice in one section, first in line {other.start_mark.line + 1}")
         return super().construct_mapping(node, deep)
 
@@ -93,6 +108,9 @@ def _parse(text: str) -> Any:
     """``text`` as YAML. Raises `yaml.YAMLError` for whatever is wrong with it."""
     try:
         return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if (mark := error.problem_mark) else ""
+        raise yaml.YAMLError(f"{place}{error.problem}") from None
     except RecursionError:
         raise yaml.YAMLError("nested too deeply, or an alias stands in what it stands for") from None
     except (ValueError, LookupError, AttributeError) as error:  # what the constructors raise for 2024-13-01 or !!bool maybe
@@ -103,7 +121,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = _parse(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+        raise UserError(f"{path}: not valid YAML ({_in_one_line(error)})") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: must hold keys such as 'name' and 'output', but holds {short(raw)}")
     return raw
@@ -122,13 +140,22 @@ def _apply(raw: dict[str, Any], override: str) -> str | None:
             if isinstance(node, dict) and node.get(part) is None:
                 node[part] = {}
             node = node[key]
-        key = _key(node, last)
-        node[key] = _parse(text)
-    except yaml.YAMLError:
-        return f"override '{override}': the value is not valid YAML; quote it"
+        node[_key(node, last)] = _value(text)
     except LookupError as error:
         return f"override '{override}': {error.args[0]}"
     return None
+
+
+def _value(text: str) -> Any:
+    """``text`` as YAML."""
+    try:
+        return _parse(text)
+    except yaml.YAMLError as error:
+        return _Unreadable(text, _in_one_line(error))
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _key(node: Any, part: str) -> str | int:
@@ -144,7 +171,7 @@ def _key(node: Any, part: str) -> str | int:
 
 def _validate(schema: type[Schema], raw: dict[str, Any]) -> tuple[Schema | None, list[str]]:
     """Check ``raw``; returns the recipe, None if there is none, and a line per mistake, whatever else is wrong."""
-    mistakes: Mistakes = {place: f": must be given, as in {_example(schema, place)}" for place in _not_given(raw)}
+    mistakes: Mistakes = {place: _nothing_there(schema, place, value) for place, value in _without_value(raw)}
     aside = list(mistakes)  # the places at which stand-ins are
     for attempt in range(ATTEMPTS):
         try:
@@ -167,18 +194,21 @@ def _contradictions(recipes: Sequence[WholeRecipe], mistakes: Mistakes) -> Itera
             yield place, f": {text}"
 
 
-def _example(schema: type[WholeRecipe], place: Place) -> str:
-    """An override that gives something at ``place``."""
-    return f"{dotted(place)}={'[VALUE,..]' if is_list(schema, place) else 'VALUE'}"
+def _nothing_there(schema: type[WholeRecipe], place: Place, value: Any) -> str:
+    """What is told of what `_without_value` finds."""
+    if isinstance(value, _Unreadable):
+        return f"={short(value)}: is not valid YAML ({value.reason}); quote it"
+    return f": must be given, as in {dotted(place)}={'[VALUE,..]' if is_list(schema, place) else 'VALUE'}"
 
 
 def _lines(mistakes: Iterable[tuple[Place, str]]) -> list[str]:
     return [f"{dotted(place)}{text}" for place, text in mistakes]
 
 
-def _not_given(node: Any, place: Place = ()) -> list[Place]:
-    """The places of all ``???``."""
-    if node == MUST_BE_GIVEN:
-        return [place]
+def _without_value(node: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """The places of all ``???`` and of what an override could not give, and what is there."""
+    if node == MUST_BE_GIVEN or isinstance(node, _Unreadable):
+        yield place, node
     items: Any = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    return [found for key, child in items for found in _not_given(child, (*place, key))]
+    for key, child in items:
+        yield from _without_value(child, (*place, key))

@@ -104,8 +104,8 @@ def training_contradictions(stages: Sequence[Stage], options: TrainOptions) -> I
             yield f"{key}.name", f"'{stage.name}' is the name of another stage too; rename one"
         yield from _below(key, stage.contradictions())
         if options.load_in and stage.moves != "gate" and stage.steps:
-            frozen = f"stage '{stage.name}' moves '{stage.moves}', but load_in={options.load_in} freezes the specialists"
-            yield f"{key}.moves", f"{frozen}; train only the gate or drop load_in"
+            frozen = f"load_in={options.load_in}, which freezes the specialists"
+            yield f"{key}.moves", f"'{stage.moves}' cannot be with {frozen}; choose one of the two"
     if options.report_to:
         yield from _tracker_contradictions(options.report_to)
 
@@ -114,6 +114,9 @@ def _tracker_contradictions(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     from transformers.integrations import integration_utils  # only here: it loads torch
 
     known, installed = integration_utils.INTEGRATION_TO_CALLBACK, integration_utils.get_available_reporting_integrations()
+    # Those are what "all" means; two that can be asked for may be missing.
+    unlisted = {"azure_ml": integration_utils.is_azureml_available, "flyte": integration_utils.is_flytekit_available}
+    installed += [name for name, is_there in unlisted.items() if name not in installed and is_there()]
     if len(names) > 1 and (word := next((name for name in names if name in ANY_TRACKER), None)):
         yield "report_to", f"'{word}' stands alone; drop it or the others"
     for name in names:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any
 
 
 class UserError(Exception):
     """A mistake of the user's: the message says what is wrong, where, and what to do, in one line."""
 
-
-def require_list(name: str, value: Any) -> None:
-    """Raise `UserError` for a text in the place of a list: each of its letters would count as an item."""
-    if isinstance(value, str):
-        raise UserError(f"{name}={value!r}: a list is wanted, such as [{value!r}]")
+    def __init__(self, message: str):
+        super().__init__(message)
 
 
 def first_line(error: Exception) -> str:

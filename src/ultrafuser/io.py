@@ -106,6 +106,14 @@ def require_creatable(path: Path) -> None:
         raise UserError(f"{path}: cannot be created in {folder} ({error.strerror}); choose another output") from None
 
 
+def make_directory(path: Path) -> None:
+    """Make ``path`` and what is above it; one that is there stays as it is. Raises `UserError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be created ({error.strerror}); choose another output") from None
+
+
 def _nearest(path: Path) -> Path:
     """The nearest directory above ``path`` that there is."""
     return next(folder for folder in path.absolute().parents if os.access(folder, os.F_OK))

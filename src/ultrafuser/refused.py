@@ -1,16 +1,20 @@
 """What a schema refuses, in plain words: the place, the value, what it must be, what may have been meant.
 
 pydantic finds the mistakes; its words for them, which speak of inputs and types, are replaced here. `config.py` tells all
-mistakes of a recipe; where Python code makes a section that is `told_plainly`, its first mistake is a `UserError`.
+mistakes of a recipe; where Python code makes a section that is `told_plainly`, or calls a function that is `called_plainly`, the
+first mistake is a `UserError`.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticKnownError
 
 from ultrafuser.errors import UserError, did_you_mean
@@ -18,6 +22,7 @@ from ultrafuser.stand_ins import KEY, Place, known_keys
 
 Mistakes = dict[Place, str]  # the text that follows the place
 Section = TypeVar("Section", bound=type)
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 WANTED = {
     **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "must be a whole number"),
@@ -25,7 +30,7 @@ WANTED = {
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
     **dict.fromkeys(("string_type", "string_unicode"), "must be text, in quotes if need be"),
     **dict.fromkeys(("model_type", "dataclass_type", "dict_type"), "must be keys with their values"),
-    "tuple_type": "must be a list",
+    **dict.fromkeys(("tuple_type", "sequence_str"), "must be a list"),
     "unexpected_positional_argument": "must be given by its name",
     "finite_number": "must be finite",
     "greater_than_equal": "must be at least {ge:g}",
@@ -64,6 +69,35 @@ def told_plainly(section: Section) -> Section:
 
     section.__init__ = __init__  # type: ignore[misc]
     return section
+
+
+def called_plainly(function: Function) -> Function:
+    """For a public function: an argument that is not of its declared type, or an empty text, is a `UserError` that names it."""
+    signature = inspect.signature(function, eval_str=True)
+
+    @functools.wraps(function)
+    def checked(*args: Any, **given: Any) -> Any:
+        for name, value in signature.bind(*args, **given).arguments.items():
+            kind = signature.parameters[name].annotation
+            if isinstance(value, str) and not value.strip():
+                raise UserError(f"{name}={value!r}: is empty")
+            if not _is_of(kind, value):
+                told = re.sub(r"\b(\w+\.)+", "", inspect.formatannotation(kind))  # without the names of modules
+                hint = f", such as [{short(value)}]" if _is_of(kind, [value]) else ""
+                raise UserError(f"{name}={short(value)}: must be {told}{hint}")
+        return function(*args, **given)
+
+    checked.__signature__ = signature  # type: ignore[attr-defined]
+    return checked  # type: ignore[return-value]
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    """Is ``value`` of this type as it is, not only when converted?"""
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def in_our_words(details: ErrorDetails) -> str:

@@ -34,7 +34,8 @@ Seed = Annotated[WholeNumber, Field(ge=0, le=LARGEST_SEED)]
 Vocabulary = Annotated[WholeNumber, Field(ge=260)]  # all bytes and the special tokens
 Rate = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
-Strings = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Text = Annotated[str, Field(min_length=1)]
+Strings = Annotated[tuple[Text, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Moves = Literal["gate", "lora", "all"]
 LoadIn = Literal["8bit", "4bit"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -69,8 +70,8 @@ class Specialist(Section):
     """One specialist: a directory, a hub id (``owner/name@revision``) or a LoRA adapter that knows its base."""
 
     name: Name
-    path: str | None = None  # none when the recipe trains it from scratch
-    template: str | None = None  # a shipped template's name or a Jinja file; none: the specialist's own
+    path: Text | None = None  # none when the recipe trains it from scratch
+    template: Text | None = None  # a shipped template's name or a Jinja file; none: the specialist's own
     domains: Strings = ()  # what pretraining teaches it; none: the domain of its own name
 
 
@@ -78,18 +79,18 @@ class Fuse(Section):
     """How the specialists are put together."""
 
     gate_hidden_size: Positive = 512
-    template: str | None = None  # one common template for all: a shipped template's name or a Jinja file
+    template: Text | None = None  # one common template for all: a shipped template's name or a Jinja file
     dtype: Dtype | None = None  # none: as the specialists are
 
 
 class Data(Section):
     """What is trained on and what is held out."""
 
-    directory: str | None = None
+    directory: Text | None = None
     train: Strings = ()  # files or hub datasets, in order
     heldout: Strings = ()  # other files, only judged on
     heldout_share: Annotated[Number, Field(ge=0, lt=1)] = 0.0  # instead: this share of the training conversations, chosen by hash
-    leave_out: str | None = None  # records in which this field is set are left out
+    leave_out: Text | None = None  # records in which this field is set are left out
     domains: Annotated[Strings, Field(min_length=1)] = ("text", "code", "math")
     max_length: Positive = 2048
 
@@ -250,7 +251,7 @@ class Recipe(WholeRecipe):
 
     name: Name
     description: str = ""
-    output: str
+    output: Text
     seed: Seed = 0
     specialists: Annotated[tuple[Specialist, ...], Field(min_length=2, max_length=8)]
     fuse: Fuse = Fuse()

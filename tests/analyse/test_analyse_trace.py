@@ -100,6 +100,14 @@ def test_every_end_token_ends_an_answer(fused, monkeypatch):
         assert len(trace.tokens) == length and trace.tokens[-1] == END_MARK and END_MARK not in trace.tokens[:-1]
 
 
+def test_end_that_is_no_token_is_one_line(fused, monkeypatch):
+    """Catches a traceback from inside `generate` for a generation_config.json that somebody has edited."""
+    model, tokenizer = fused
+    monkeypatch.setattr(model.generation_config, "eos_token_id", "abc")
+    with pytest.raises(UserError, match="its generation settings end an answer at 'abc'"):
+        trace_answer(model, tokenizer, [{"role": "user", "content": "The quick brown fox"}], 4)
+
+
 def test_answers_stay_within_the_positions(fused, monkeypatch):
     """Catches a prompt or an answer beyond what the model has positions for, which it has never learnt to read."""
     model, tokenizer = fused

@@ -15,7 +15,9 @@ from asking import QUICK, echo, echoes, models, numbered, often, question
 from fake_endpoint import FakeEndpoint, Reply, troubled
 from ultrafuser.endpoints.budget import BudgetReached
 from ultrafuser.endpoints.engine import LocalEngine
+from ultrafuser.endpoints.line import Patience
 from ultrafuser.endpoints.models import Endpoint, Model
+from ultrafuser.endpoints.pool import Pool
 from ultrafuser.endpoints.progress import Progress
 from ultrafuser.endpoints.request import ChatRequest
 from ultrafuser.endpoints.store import AnswerStore, Totals
@@ -117,9 +119,15 @@ def test_shares_follow_the_weights(store):
             Endpoint(base_url=big.base_url, model="fake", weight=3),
             Endpoint(base_url=small.base_url, model="fake", weight=1),
         )
-        LocalEngine({"m": Model(endpoints=endpoints)}, store, concurrency=8).answer(numbered(200))
-    assert len(big.requests) == pytest.approx(150, abs=8)
-    assert len(big.requests) + len(small.requests) == 200
+        model = Model(endpoints=endpoints)
+        LocalEngine({"m": model}, store, concurrency=8).answer(numbered(200))
+    # On a busy machine a connection may fail, and its endpoint's share goes to the other for a while.
+    assert len(small.requests) < len(big.requests) < 200 and len(big.requests) + len(small.requests) >= 200
+    pool = Pool(model, Patience())
+    pool.begin(numbered(200))
+    chosen = [pool.choose(job, now=0.0) for job in pool.fresh]
+    assert [chosen[:20].count(line) for line in pool.lines] == [15, 5]
+    assert [chosen.count(line) for line in pool.lines] == [150, 50]
 
 
 def test_rate_limits_are_waited_for_not_run_into(store):

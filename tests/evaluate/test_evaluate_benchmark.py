@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import html
 import importlib.util
 import json
@@ -10,6 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
+import weakref
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -102,6 +105,10 @@ def test_naming_models(trio, settings, tmp_path):
         find_models([f"{trio['code']}e"], settings)
     with pytest.raises(UserError, match=r"^--out .*: is the directory of 'code', which is judged; choose another$"):
         find_models([trio["fused"], trio["code"]], replace(settings, out=trio["code"] / "."))
+    broken = shutil.copytree(trio["fused"], tmp_path / "broken")
+    (broken / "config.json").write_text('{"model_type": "ultrafuser", "specialist_names": 3}')
+    with pytest.raises(UserError, match=r"broken/config\.json: specialist_names is 3, not a list; fetch it again"):
+        find_models([broken], settings)
     bare = shutil.copytree(trio["text"], tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
     assert AutoTokenizer.from_pretrained(bare).chat_template is None
@@ -254,6 +261,45 @@ def test_one_evaluation_at_a_time(trio, settings):
     assert not (settings.out / "results.json").exists()
 
 
+def test_directory_that_cannot_be_written(tmp_path):
+    """A directory that is there, but takes no file, or that cannot be made, must be one line."""
+    (tmp_path / "file").touch()
+    for place in ("a" * 300, "a" * 300 + "/b", "file/b"):
+        with pytest.raises(UserError, match=r"cannot be created \((File name too long|Not a directory)\); choose another"):
+            prepare(tmp_path / place, {}, overwrite=False)
+    (tmp_path / f"{ANSWERS_FILE}.lock").mkdir()
+    with pytest.raises(UserError, match=r"cannot be written .*; choose another --out"), claimed(tmp_path, {}):
+        pass
+
+
+def test_one_model_at_a_time(trio, settings, monkeypatch):
+    """The model before must be gone when the next is loaded: two do not fit where one does."""
+    opened, kept, open_model = [], [], benchmark.open_model
+
+    @contextmanager
+    def watched(*args):
+        kept.append([model() is not None for model in opened])
+        with open_model(*args) as lm:
+            opened.append(weakref.ref(lm.model))
+            yield lm
+
+    monkeypatch.setattr(benchmark, "open_model", watched)
+    gc.disable()  # what is collected by chance may as well not be
+    try:
+        results = evaluate_models([trio["text"], trio["code"]], ["miniworld_text"], settings)
+    finally:
+        gc.enable()
+    assert not results.failures and kept == [[], [False]]
+
+
+def test_model_whose_answers_end_at_no_token(trio, settings, tmp_path):
+    """Must fail in one line that says what to correct, not as a mistake of ours in every task."""
+    broken = shutil.copytree(trio["code"], tmp_path / "broken")
+    (broken / "generation_config.json").write_text('{"eos_token_id": "abc"}')
+    results = evaluate_models([broken], ["miniworld_text"], settings)
+    assert results.failures["broken", "miniworld_text"].reason.startswith(f"{broken}: its generation settings end an answer at")
+
+
 def test_specialists_inside_a_fused_model(trio, settings):
     """Taken out of the fused model they must score as the models that went in, and be the rows of the bar; no copy stays."""
     tasks = ["truthfulqa_mc2", "gsm8k"]
@@ -375,7 +421,7 @@ def test_command(trio, settings, tiny_data):
     assert nowhere.exit_code == 2 and "--data-dir nowhere: no such directory" in nowhere.stderr
     (settings.out / "file").touch()
     occupied = CliRunner().invoke(app, [*command, "--tasks", "gsm8k", "--out", str(settings.out / "file")])
-    assert occupied.exit_code == 2 and "file: cannot be created (File exists); choose another --out" in occupied.stderr
+    assert occupied.exit_code == 2 and "file: cannot be created (File exists); choose another output" in occupied.stderr
     judged = CliRunner().invoke(app, [*command, "--tasks", "mt_bench"])
     assert judged.exit_code == 2 and "mt_bench needs a judge: give --judge-url and --judge-model" in judged.stderr
     paper = CliRunner().invoke(app, [*command, "--tasks", "paper"])
@@ -417,3 +463,11 @@ def test_harness_is_imported_late():
     code = "import sys, ultrafuser.evaluate.benchmark, ultrafuser.cli.evaluation; print('lm_eval' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_mistake_on_the_harness_own_command_line():
+    """Must be one line and exit code 2, as everywhere."""
+    command = [sys.executable, "-m", "ultrafuser.evaluate", "run", "--model", "ultrafuser", "--tasks", "ultrafuser_gsm8k"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "error: --model_args: give the model: pretrained=DIR, or a hub id"

@@ -100,7 +100,7 @@ def test_pair_that_only_gets_babble(folder: Path) -> None:
     assert [(body["seed"], body["temperature"]) for body in asked] == [(3, 0.0), (4, 0.7), (5, 0.7)]
     (record,) = (record for record in score.records if record["id"] == "a-7")
     assert record["win"] is None and record["verdicts"][0]["said"] == "What a nice day."
-    assert "1 verdicts left out: not readable in 3 attempts" in score.notes
+    assert "1 verdict left out: not readable in 3 attempts" in score.notes
 
 
 @pytest.mark.parametrize("structured", [True, False])

@@ -122,9 +122,13 @@ def test_official_prompts(folder: Path, ending: str) -> None:
 
 
 def test_broken_official_prompts(folder: Path) -> None:
-    """A file of official prompts that lacks one is found out after the model has answered, or as a KeyError."""
+    """A file of official prompts that lacks one, or a field, is found out after the model has answered, or as a KeyError."""
     write_jsonl(folder / "eval" / "mt_bench_judge_prompts.jsonl", OFFICIAL[:3])
     with FakeEndpoint() as server, pytest.raises(UserError, match="no prompt 'single-math-v1-multi-turn'"):
+        run_mt_bench(lambda batch: pytest.fail("asked"), settings(server, folder))
+    unknown = [record | {"prompt": record["prompt"] + "{rubric}"} if "turn" in record["name"] else record for record in OFFICIAL]
+    write_jsonl(folder / "eval" / "mt_bench_judge_prompts.jsonl", unknown)
+    with FakeEndpoint() as server, pytest.raises(UserError, match=r"the prompt for 2 turns cannot be filled in \('rubric'\)"):
         run_mt_bench(lambda batch: pytest.fail("asked"), settings(server, folder))
 
 

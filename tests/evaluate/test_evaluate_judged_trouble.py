@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from judged_world import (
     REFERENCE_QUALITY,
     always_first,
@@ -114,7 +115,53 @@ def test_another_judge_of_the_same_name(folder: Path) -> None:
         assert run_alpaca_eval(model(mixed), settings(server, folder, store=folder / "own.sqlite")).value == CLEAN
         before = len(server.requests)
         assert run_alpaca_eval(model(mixed), settings(server, folder, moved=True)).value == 0.5
+        assert run_alpaca_eval(model(mixed), settings(server, folder)).value == 0.5  # said once
         assert len(server.requests) == before and len(other.requests) == 2 * COUNT
+        assert run_alpaca_eval(model(lambda i: 11), settings(server, folder)).value == 1.0
+        assert len(server.requests) > before
+        assert run_alpaca_eval(model(mixed), settings(other, folder)).value == 0.5  # the same judge, at both
+    with FakeEndpoint(script=fair) as third, pytest.raises(UserError, match="give --judge-moved"):
+        run_alpaca_eval(never, settings(third, folder))
+
+
+class Unlisted(FakeEndpoint):
+    """A server that answers, but lists no models."""
+
+    async def _list_models(self, request: web.Request) -> web.Response:
+        return web.Response(status=404)
+
+
+GREETED = "Are you there?"
+
+
+def greets(body: dict, n: int) -> str:
+    return "Yes." if GREETED in body["messages"][-1]["content"] else fair(body, n)
+
+
+@pytest.mark.parametrize("run", [run_alpaca_eval, run_mt_bench])
+def test_url_without_its_v1(folder: Path, run) -> None:
+    """A judge's URL that nothing answers at is found out after the model has answered everything."""
+    write_mt_bench(folder, COUNT)
+    with FakeEndpoint(script=fair) as server, pytest.raises(UserError) as error:
+        run(never, settings(server, folder, base_url=server.base_url.removesuffix("/v1")))
+    assert "Not Found (HTTP 404); check base_url (eval: --judge-url), which mostly ends in /v1" in one_line(error)
+
+
+def test_judge_that_lists_no_models(folder: Path) -> None:
+    """It is taken for one that is not there, asked anew whether it is before every task, or its key is not tried."""
+    with Unlisted(script=greets, api_key="right") as server, pytest.raises(UserError, match=r"\(HTTP 401\)"):
+        run_alpaca_eval(never, settings(server, folder))
+    with Unlisted(script=greets) as server:
+        for _ in range(2):
+            assert run_alpaca_eval(model(mixed), settings(server, folder)).value == CLEAN
+        asked = [body["messages"][-1]["content"] for body in server.requests]
+        assert [GREETED in text for text in asked] == [True] + [False] * 2 * COUNT
+        with pytest.raises(UserError, match=r"refuses any question \(error: "):
+            server.context = 1
+            run_alpaca_eval(never, settings(server, folder, store=folder / "other.sqlite"))
+    with Unlisted(script=greets) as server:  # moved: what another URL has answered says nothing of this one
+        assert run_alpaca_eval(model(mixed), settings(server, folder, moved=True)).value == CLEAN
+        assert len(server.requests) == 1
 
 
 # -- fails now and then: nothing of it shows in the score
@@ -298,7 +345,9 @@ def test_killed_and_resumed(folder: Path) -> None:
         paths = os.pathsep.join(path for path in sys.path if path)
         client.append(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}))
         assert client[0].wait(60) == -signal.SIGKILL
+        server.stop()  # what the dead client has sent may still be on its way
         kept, before = kept_verdicts(folder / "judge.sqlite"), len(server.requests)
+        server.start()
         assert 0 < kept < 2 * COUNT
         score = run_alpaca_eval(model(mixed), settings(server, folder))
         assert len(server.requests) - before == 2 * COUNT - kept

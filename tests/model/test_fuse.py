@@ -265,20 +265,25 @@ def test_space_is_checked_before_writing(unlike: list[Path], tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (FuseOptions(dtype="bflot16"), "did you mean 'bfloat16'"),
-        (FuseOptions(gate_hidden_size=0), "gate hidden size 0"),
-        (FuseOptions(gate_hidden_size=2 * 10**9), "needs"),
-        (FuseOptions(gate_hidden_size=10**30), "is not from 1 to"),
-        (FuseOptions(max_shard_size="9" * 400 + "TB"), "is not a size such as"),
-        (FuseOptions(max_shard_size="huge"), "max shard size 'huge'"),
-        (FuseOptions(templates=["chatml", "plain"]), "2 chat templates for 3 specialists"),
-        (FuseOptions(templates=["chatmel"]), "did you mean 'chatml'"),
+        ({"dtype": "bflot16"}, "^dtype='bflot16': must be .*; did you mean 'bfloat16'"),
+        ({"gate_hidden_size": 0}, "^gate_hidden_size=0: must be at least 1$"),
+        ({"gate_hidden_size": 10**9}, "needs"),
+        ({"gate_hidden_size": 10**30}, "must be at most"),
+        ({"max_shard_size": "9" * 400 + "TB"}, "is not a size such as"),
+        ({"max_shard_size": "huge"}, "^max_shard_size: 'huge' is not a size such as 5GB"),
+        ({"max_shard_size": None}, "^max_shard_size: None is not a size"),
+        ({"templates": ["chatml", "plain"]}, "2 chat templates for 3 specialists"),
+        ({"templates": ["chatmel"]}, "did you mean 'chatml'"),
+        ({"templates": "chatml"}, "^templates='chatml': must be a list$"),
+        ({"seed": -1}, "^seed=-1: must be at least 0$"),
+        ({"overwrite": 3}, "^overwrite=3: must be true or false$"),
+        ({"sed": 1}, "^sed: unknown key; did you mean 'seed'"),
     ],
 )
-def test_impossible_options(unlike: list[Path], tmp_path: Path, options: FuseOptions, message: str) -> None:
+def test_impossible_options(unlike: list[Path], tmp_path: Path, options: dict[str, object], message: str) -> None:
     """Catches an option that is silently ignored or ends in a traceback."""
     with pytest.raises(UserError, match=message):
-        fuse(unlike, tmp_path / "out", options=options)
+        fuse(unlike, tmp_path / "out", options=FuseOptions(**options))
     assert list(tmp_path.iterdir()) == []
 
 

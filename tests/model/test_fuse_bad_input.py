@@ -80,7 +80,14 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file": (lambda folder: (shutil.rmtree(folder), folder.write_text("")), "is a file"),
     "no config": (remove("config.json"), "no config.json"),
     "broken config": (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
-    "values refused": (lambda folder: edit_config(folder, num_hidden_layers="two"), "config.json.*'num_hidden_layers'.*'two'"),
+    "values refused": (lambda folder: edit_config(folder, hidden_act=3), "config.json.*'hidden_act'.*3"),
+    "a word": (lambda folder: edit_config(folder, num_hidden_layers="two"), "json: num_hidden_layers='two': must be"),
+    "no context": (lambda folder: edit_config(folder, max_position_embeddings=0), "json: max_position_embeddings=0: must be at"),
+    "no heads": (lambda folder: edit_config(folder, num_attention_heads=0), "json: num_attention_heads=0: must be at least 1"),
+    "no width": (lambda folder: edit_config(folder, hidden_size=-1), "json: hidden_size=-1: must be at least 1"),
+    "no epsilon": (lambda folder: edit_config(folder, rms_norm_eps=float("nan")), "json: rms_norm_eps=nan: must be"),
+    "no rotation": (lambda folder: edit_config(folder, rope_parameters={"rope_theta": 0}), "rope_parameters.rope_theta=0: must"),
+    "layer types": (lambda folder: edit_config(folder, layer_types=["full_attention"]), "layer_types.*1"),
     "architecture": (lambda folder: edit_config(folder, model_type="gpt2"), GPT2),
     "quantised": (lambda folder: edit_config(folder, quantization_config={"bits": 4}), "is quantised"),
     "int8": (lambda folder: edit_tensors(folder, lambda t: t.update({NORM: t[NORM].char()})), "quantised weights"),
@@ -223,11 +230,10 @@ def test_a_file_is_never_replaced_by_a_directory(good: Path, tmp_path: Path) -> 
 
 
 def test_a_text_in_the_place_of_a_list(good: Path, tmp_path: Path) -> None:
-    """Catches specialists, names and templates of one letter each."""
-    wrong = (("text", {}), ([good, good], {"names": "ab"}), ([good, good], {"options": FuseOptions(templates="chatml")}))
-    for given, options in wrong:
-        with pytest.raises(UserError, match=r"='(text|ab|chatml)': a list is wanted, such as"):
-            fuse(given, tmp_path / "out", **({"names": ["a", "b"]} if given != "text" else {}) | options)
+    """Catches specialists and names of one letter each."""
+    for given, names in (("text", None), ([good, good], "ab")):
+        with pytest.raises(UserError, match=r"='(text|ab)': must be Sequence.*, such as \['(text|ab)'\]$"):
+            fuse(given, tmp_path / "out", names=names)
 
 
 def test_empty_name() -> None:

@@ -14,6 +14,7 @@ from tiny import tiny_specialist
 from ultrafuser.errors import UserError
 from ultrafuser.model.fuse import FuseOptions, fuse
 from ultrafuser.model.load import load
+from ultrafuser.model.quantise import leave_unpacked
 
 GATE, WEIGHTS = "gate.safetensors", "model-00001-of-00001.safetensors"
 
@@ -62,3 +63,13 @@ def test_told_in_one_line(fused: Path, tmp_path: Path, fault: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load(bad)
     assert "\n" not in str(caught.value) and str(caught.value).startswith(str(bad))
+
+
+def test_layers_that_cannot_be_packed_are_left_alone() -> None:
+    """Catches a failed assertion of bitsandbytes in 4 bit on a CPU with AVX512-BF16, at layers smaller than its blocks."""
+    shapes = {(64, 32): True, (128, 96): True, (64, 48): False, (32, 32): False}
+    layers = torch.nn.ModuleList(torch.nn.Linear(*shape) for shape in shapes)
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = True
+    leave_unpacked(torch.nn.Sequential(torch.nn.Linear(3, 3), layers))
+    assert [layer.support_avx512bf16_for_cpu for layer in layers] == list(shapes.values())

@@ -117,4 +117,4 @@ def test_missing_bitsandbytes_is_one_line(place: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find(name, *rest))
     result = CliRunner().invoke(app, ["generate", str(place / "out/model"), "text 1?", "--load-in", "4bit"])
     assert result.exit_code == 2
-    assert result.output.strip() == "error: load_in=4bit needs bitsandbytes; install it with: pip install 'ultrafuser[quant]'"
+    assert result.output.strip() == "error: --load-in 4bit needs bitsandbytes; install it with: pip install 'ultrafuser[quant]'"

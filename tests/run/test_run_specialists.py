@@ -101,6 +101,33 @@ def test_every_specialist_is_judged_as_itself(place, finished):
     assert sorted(file.stem for file in (finished / "scores").iterdir()) == sorted(files)
 
 
+def test_held_out_conversations_too_long_for_the_model(place, tmp_path):
+    """Catches a run that ends at its report, or scores of text beyond the positions, where held-out conversations are long."""
+    write_data(tmp_path, count=2)
+    turns = [{"role": role, "content": "word " * count} for role, count in (("user", 9), ("assistant", 9), ("user", 600))]
+    turns.append({"role": "assistant", "content": "yes"})
+    long = [{"domain": domain, "messages": turns[first:]} for domain in NAMES for first in (2, 0)]
+    file = tmp_path / "heldout.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in long) + file.read_text())
+    changes = [f"data.directory={tmp_path}", f"output={tmp_path / 'out'}", "data.max_length=4096"]
+    out = run_recipe(load_recipe(place / "recipe.yaml", changes))
+    model, tokenizer = (kind.from_pretrained(out / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    assert model.config.max_position_embeddings == 512
+    fitting = heldout_loss(model, tokenizer, read_conversations(file), max_length=512, progress=False)
+    expected = {domain: pytest.approx(loss.mean, abs=1e-4) for domain, loss in fitting.items()}
+    assert rows_of(out)["fused, stage 2: joint"] == expected
+    assert "word word" in (out / "tokens.svg").read_text()  # of the one that is cut, its first exchange
+
+
+def test_plan_shows_what_is_written_in_the_recipe(place, tmp_path, capsys):
+    """Catches brackets in a description or a path that are taken for markup: left out, or a traceback."""
+    folder = tmp_path / "[red]"
+    changes = ["description='all [/b] of [i]it'", f"output={folder}/out"]
+    run_recipe(load_recipe(place / "recipe.yaml", changes), dry_run=True)
+    told = capsys.readouterr().out
+    assert "tiny all [/b] of [i]it\n" in told and f"disk: {folder}/out will take" in told
+
+
 def test_plan_knows_the_disk_of_adapters_and_average(place, finished):
     """Catches a figure for the disk that leaves out the models that the fused one is compared with."""
     recipe = load_recipe(place / "recipe.yaml", [f"output={place / 'elsewhere'}"])

@@ -218,25 +218,39 @@ def test_doubtful_domains_and_what_was_cut_are_told_once(fused, tmp_path, caplog
     assert not any("did you mean" in message for message in caplog.messages)
 
 
-@pytest.mark.parametrize("out", ["", "."])
-def test_an_output_without_a_name(out, fused, tmp_path, monkeypatch):
+def test_an_output_without_a_name(fused, tmp_path, monkeypatch):
     """Catches a traceback for the current directory, which has no place beside it for the work directory."""
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "d.jsonl")
     with pytest.raises(UserError, match=r"^\.: already exists"):
-        start(fused, "d.jsonl", out)
+        start(fused, "d.jsonl", ".")
     with pytest.raises(UserError, match=r"^\.: is or holds d\.jsonl, which is read from"):
-        start(fused, "d.jsonl", out, overwrite=True)
-    with pytest.raises(UserError, match="an empty name of data is given"):
-        start(fused, "", "out")
+        start(fused, "d.jsonl", ".", overwrite=True)
+
+
+def test_names_of_data_beside_conversations(fused, tmp_path):
+    """Catches conversations that are silently left out because a file stands beside them."""
+    data = write_data(tmp_path / "d.jsonl")
+    with pytest.raises(UserError, match=r"^data: .*d\.jsonl stands beside conversations; give either"):
+        start(fused, [*conversations(), data], tmp_path / "out")
 
 
 def test_domains_given_wrongly(fused, tmp_path):
     """Catches the second of two alike told to have no example, and one text taken for a list of letters."""
-    with pytest.raises(UserError, match=r"domains='text': a list is wanted, such as \['text'\]"):
+    with pytest.raises(UserError, match=r"domains='text': must be Sequence\[str\] \| None, such as \['text'\]"):
         start(fused, conversations(), tmp_path / "out", domains="text")
     with pytest.raises(UserError, match="domain 'text' is given twice"):
         start(fused, conversations(), tmp_path / "out", domains=["text", "code", "math", "text"])
+
+
+def test_trackers_that_transformers_does_not_list(monkeypatch):
+    """Catches a tracker told not to be installed because transformers leaves it out of those that "all" means."""
+    monkeypatch.setattr(integration_utils, "get_available_reporting_integrations", lambda: ["mlflow"])
+    for name, library in (("flyte", "flytekit"), ("azure_ml", "azureml")):
+        with pytest.raises(UserError, match=rf"^report_to: '{name}' is not installed \(installed are: mlflow"):
+            check_stages(ONE_STEP, TrainSettings(report_to=name))
+        monkeypatch.setattr(integration_utils, f"is_{library}_available", lambda: True)
+        check_stages(ONE_STEP, TrainSettings(report_to=name))
 
 
 @pytest.mark.parametrize("name", ["wandbb", "wandb"])

@@ -306,10 +306,13 @@ def test_the_bar_and_its_news_fit_a_narrow_terminal(monkeypatch, capsys):
         (lambda: TrainSettings(save_every=0), "save_every=0: must be at least 1"),
         (
             lambda: check_stages([Stage("a", "all", **ONE, warmup_steps=2)], TrainSettings()),
-            r"^stages\.0\.warmup_steps: 2 is more",
+            r"^stage 'a': warmup_steps: 2 is more",
         ),
-        (lambda: check_stages(PAPER_STAGES, TrainSettings(load_in="4bit")), "stage 'joint' moves 'all'"),
-        (lambda: check_stages((PAPER_STAGES[0],) * 2, TrainSettings()), r"^stages\.1\.name: 'gate' is the name of another"),
+        (
+            lambda: check_stages(PAPER_STAGES, TrainSettings(load_in="4bit")),
+            "^stage 'joint': moves: 'all' cannot be with load_in=4bit",
+        ),
+        (lambda: check_stages((PAPER_STAGES[0],) * 2, TrainSettings()), "^stage 'gate': name: 'gate' is the name of another"),
         (lambda: check_stages((), TrainSettings()), "no stage"),
     ],
 )

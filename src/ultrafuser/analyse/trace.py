@@ -19,6 +19,7 @@ from ultrafuser.data.collate import Collator
 from ultrafuser.data.conversations import Conversation
 from ultrafuser.data.dataset import IGNORED
 from ultrafuser.errors import UserError
+from ultrafuser.model.decoding import GREEDY, answer_options
 from ultrafuser.tokens.encode import EncodedConversation, encode_conversation, encode_prompt
 from ultrafuser.tokens.pieces import read_pieces
 
@@ -84,27 +85,16 @@ def trace_answer(model: Any, tokenizer: Any, messages: Messages, max_new_tokens:
     room = int(model.config.max_position_embeddings) - len(prompt)
     if room < 1:
         raise UserError(f"the prompt has {len(prompt)} tokens, but this model has {len(prompt) + room} positions; shorten it")
+    options = GREEDY | answer_options(model, pieces.end, min(max_new_tokens, room))
     input_ids = torch.tensor([prompt], device=model.device)  # (1, L)
     model.eval()
     with torch.inference_mode():
-        output = model.generate(
-            input_ids=input_ids,
-            attention_mask=torch.ones_like(input_ids),
-            max_new_tokens=min(max_new_tokens, room),
-            do_sample=False,
-            return_dict_in_generate=False,
-        )
+        output = model.generate(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), **options)
     ids = output[0].tolist()
     encoded = EncodedConversation(ids, [place >= len(prompt) for place in range(len(ids))], [len(ids)])
     conversation = Conversation(domain, [dict(message) for message in messages], "prompt")
-    ends = [pieces.end, *_stops(model)]
+    ends = [pieces.end, *options["eos_token_id"]]
     return _trace(tokenizer, conversation, encoded, _weights(model, tokenizer, [encoded])[0], None, ends)
-
-
-def _stops(model: Any) -> list[int]:
-    """The tokens at which the model's generation settings end an answer."""
-    ids = model.generation_config.eos_token_id
-    return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
 def token_texts(tokenizer: Any, ids: Sequence[int], ends: Collection[int]) -> list[str]:

@@ -1,18 +1,20 @@
 """The table that commands are put into, and how their mistakes end.
 
 A user's mistake, `UserError`, and a command that is typed wrongly become one line on stderr and exit code 2; Ctrl-C becomes
-exit code 130.
+exit code 130. What a function calls ``load_in=4bit`` is told as it was typed, ``--load-in 4bit``.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
+import re
 import sys
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from ultrafuser.errors import UserError
@@ -20,6 +22,38 @@ from ultrafuser.refused import in_our_words, short
 
 ENVIRONMENT = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "read-only file system"}
 ENVIRONMENT |= {errno.EACCES: "permission denied", errno.EPERM: "not permitted"}
+MAY_BE_EMPTY = ("prompt", "system")
+
+
+class Command(TyperCommand):
+    """A command; nothing but what a model is told may be empty: as a path an empty text would be the current directory."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put what was typed into ``ctx``."""
+        typed, _, _ = self.make_parser(ctx).parse_args(list(args))
+        parameters: list[Any] = self.get_params(ctx)
+        for parameter in parameters:
+            value = typed.get(parameter.name)
+            texts = value if isinstance(value, list | tuple) else [value]
+            if parameter.name not in MAY_BE_EMPTY and any(isinstance(text, str) and not text.strip() for text in texts):
+                raise typer.BadParameter("it is empty; give a value or leave it out", ctx=ctx, param=parameter)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            error.args = (_as_typed(str(error), {parameter.name: parameter.opts[0] for parameter in self.params}),)
+            raise
+
+
+class CommandTable(typer.Typer):
+    """Where commands are put."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Any:
+        """Put a function there as a command."""
+        return super().command(name, cls=Command, **settings)
 
 
 class Commands(TyperGroup):
@@ -58,7 +92,13 @@ def _told(error: TyperException) -> str:
     return error.format_message().rstrip(".")
 
 
-app = typer.Typer(
+def _as_typed(message: str, options: dict[str, str]) -> str:
+    """``message`` with the arguments of Python functions as the options they were typed as."""
+    named = re.compile(rf"(?<![\w./-])({'|'.join(map(re.escape, options))})(?:=|: (?='))")
+    return named.sub(lambda found: f"{options[found[1]]} ", message)
+
+
+app = CommandTable(
     name="ultrafuser",
     cls=Commands,
     add_completion=False,
@@ -85,5 +125,7 @@ def ultrafuser(
 
     Start with `ultrafuser demo`: it trains three tiny specialists, fuses them and shows the result, in minutes.
     """
+    # transformers imports peft, that bitsandbytes, which on some CPUs tells everybody of a kernel that it could fetch and run.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     if context.invoked_subcommand is None:
         print(context.get_help())

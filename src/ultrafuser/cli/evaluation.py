@@ -27,15 +27,18 @@ class Asking:
     """What is asked."""
 
     data_dir: DataDir = None
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items of each task.")] = None
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items of each task.", show_default="all")] = (
+        None
+    )
     cot: Annotated[bool, typer.Option("--cot", help="Ask for a chain of thought wherever a task can.")] = False
     template: Annotated[
-        str | None, typer.Option(help="A chat template for models without one: a shipped one or a Jinja file.")
+        str | None,
+        typer.Option(help="A chat template for models without one: a shipped one or a Jinja file.", show_default="none"),
     ] = None
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts at once; halved while memory does not suffice.")] = (
         EvalSettings.batch_size
     )
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer; default: each task's own.")] = None
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer.", show_default="each task's own")] = None
     seed: Seed = 0
 
 
@@ -46,7 +49,9 @@ class Comparing:
     specialists: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B,..", help="The rows that 'best specialist per task' is made of; default: those named in a fused model."
+            metavar="A,B,..",
+            help="The rows that 'best specialist per task' is made of.",
+            show_default="those named in a fused model",
         ),
     ] = None
     with_specialists: Annotated[
@@ -59,13 +64,24 @@ class Comparing:
 class Judge:
     """The judge of AlpacaEval and MT-Bench."""
 
-    judge_url: Annotated[str | None, typer.Option(help="The judge's OpenAI-compatible endpoint, with /v1.")] = None
-    judge_model: Annotated[str | None, typer.Option(help="The judge, as that endpoint calls it.")] = None
-    judge_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the judge's API key.")] = None
-    judge_price: Annotated[str | None, typer.Option(metavar="IN,OUT", help="USD per million tokens.")] = None
-    judge_budget: Annotated[float | None, typer.Option(help="USD that all verdicts may cost together.")] = None
+    judge_url: Annotated[
+        str | None, typer.Option(help="The judge's OpenAI-compatible endpoint, with /v1.", show_default="no judge")
+    ] = None
+    judge_model: Annotated[str | None, typer.Option(help="The judge, as that endpoint calls it.", show_default="no judge")] = None
+    judge_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the judge's API key.", show_default="no key")
+    ] = None
+    judge_price: Annotated[
+        str | None, typer.Option(metavar="IN,OUT", help="USD per million tokens.", show_default="cost is not counted")
+    ] = None
+    judge_budget: Annotated[
+        float | None, typer.Option(help="USD that all verdicts may cost together.", show_default="no limit")
+    ] = None
     judge_reference: Annotated[
-        str | None, typer.Option(help="Whom AlpacaEval compares with: text_davinci_003 (default) or gpt4_1106_preview.")
+        str | None,
+        typer.Option(
+            help="Whom AlpacaEval compares with: text_davinci_003 or gpt4_1106_preview.", show_default="text_davinci_003"
+        ),
     ] = None
     judge_moved: Annotated[
         bool, typer.Option("--judge-moved", help="Verdicts in OUT from another URL are this same judge's.")

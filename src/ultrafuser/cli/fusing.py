@@ -20,7 +20,7 @@ class Fusing:
     """The fused model."""
 
     gate_hidden_size: Annotated[int, typer.Option(min=1, help="Inner size of the gate.")] = Defaults().gate_hidden_size
-    dtype: Annotated[Dtype | None, typer.Option(help="Default: as they are.")] = None
+    dtype: Annotated[Dtype | None, typer.Option(help="Of the weights.", show_default="the one that holds all of theirs")] = None
     max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Largest weight file, like 500MB.")] = "5GB"
     seed: Seed = 0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.core import TyperGroup
 
-from ultrafuser.cli.app import app
+from ultrafuser.cli.app import CommandTable, app
 from ultrafuser.cli.options import Overrides, Recipe
 from ultrafuser.errors import UserError
 
@@ -27,7 +27,7 @@ class RunUnlessNamed(TyperGroup):
         return super().parse_args(ctx, args if named else ["run", *args])
 
 
-synth = typer.Typer(name="synth", cls=RunUnlessNamed, rich_markup_mode="markdown")
+synth = CommandTable(name="synth", cls=RunUnlessNamed, rich_markup_mode="markdown")
 app.add_typer(synth)
 
 
@@ -46,7 +46,9 @@ def run(
     recipe: Recipe,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it will take: requests, tokens, cost, time.")] = False,
-    until: Annotated[Until | None, typer.Option(help="Stop after this step, to look at what came of it.")] = None,
+    until: Annotated[
+        Until | None, typer.Option(help="Stop after this step, to look at what came of it.", show_default="the last")
+    ] = None,
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="After a change of the recipe: make the data anew from the answers that still fit."),
@@ -74,11 +76,19 @@ def run(
 @synth.command("report")
 def report(
     place: Place,
-    out: Annotated[Path | None, typer.Option(help="HTML file to write; default: report.html in the output directory.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Count its tokens, not words: a file, directory or hub id.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write.", show_default="report.html in the output directory")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Count its tokens: a file, directory or hub id.", show_default="words are counted")
+    ] = None,
     mapped: Annotated[int, typer.Option(min=0, help="Instructions on the map; 0 leaves it out.")] = 4000,
-    embeddings_url: Annotated[str | None, typer.Option(help="Endpoint of an embedding model for the map.")] = None,
-    embeddings_model: Annotated[str, typer.Option(help="Its name there; its key is read from OPENAI_API_KEY.")] = "",
+    embeddings_url: Annotated[
+        str | None, typer.Option(help="Endpoint of an embedding model for the map.", show_default="words are compared")
+    ] = None,
+    embeddings_model: Annotated[
+        str | None, typer.Option(help="Its name there; its key is read from OPENAI_API_KEY.", show_default="none")
+    ] = None,
 ) -> None:
     """Write an HTML report: topics, lengths, what was dropped and why, cost, a map; also while a run goes on.
 
@@ -89,9 +99,9 @@ def report(
     from ultrafuser.synth.report import ReportOptions, write_report
     from ultrafuser.synth.statistics import WORDS, tokens_of
 
-    if bool(embeddings_url) != bool(embeddings_model):
+    if (embeddings_url is None) != (embeddings_model is None):
         raise UserError("--embeddings-url and --embeddings-model go together; give both or none")
-    embeddings = Embeddings(embeddings_url, embeddings_model) if embeddings_url else None
+    embeddings = Embeddings(embeddings_url, embeddings_model) if embeddings_url and embeddings_model else None
     measure = tokens_of(tokenizer) if tokenizer else WORDS
     print(f"wrote {write_report(find_store(place), out, ReportOptions(measure, mapped, embeddings))}")
 
@@ -99,7 +109,9 @@ def report(
 @synth.command("review")
 def review(
     place: Place,
-    below: Annotated[str, typer.Option(metavar="ID", help="Only this domain or main topic, such as code/003.")] = "",
+    below: Annotated[
+        str, typer.Option(metavar="ID", help="Only this domain or main topic, such as code/003.", show_default="all")
+    ] = "",
     samples: Annotated[int, typer.Option(min=0, help="Conversations shown of every sub-topic.")] = 3,
 ) -> None:
     """Accept, edit or reject topics and samples, one key each; the next run carries the decisions out.

@@ -12,19 +12,36 @@ from ultrafuser.cli import values
 from ultrafuser.cli.app import app
 from ultrafuser.cli.groups import grouped
 from ultrafuser.cli.options import Fused, Out, Overrides, Overwrite, Recipe, Seed
-from ultrafuser.schema import LoadIn, Precision, Stage, TrainSettings
+from ultrafuser.schema import PAPER_STAGES, LoadIn, Precision, Stage, TrainSettings
 from ultrafuser.train.interrupt import interrupts_remembered
+
+
+def _papers(field: str) -> str:
+    """What the paper's stages have, told as it would be typed: the default."""
+    each = [str(getattr(stage, field)) for stage in PAPER_STAGES]
+    return ",".join(each if len(set(each)) > 1 else each[:1])
 
 
 @dataclass(frozen=True)
 class Stages:
     """The stages: one value for all, or with commas one each."""
 
-    moves: Annotated[str | None, typer.Option(metavar="A,B,..", help="The stages: gate, lora or all.")] = None
-    steps: Annotated[str | None, typer.Option(metavar="N,..", help="Per stage; 0 skips it.")] = None
-    per_domain: Annotated[str | None, typer.Option(metavar="N,..", help="Examples of every domain in a batch.")] = None
-    learning_rate: Annotated[str | None, typer.Option(metavar="X,..", help="Highest learning rate.")] = None
-    schedule: Annotated[str | None, typer.Option(metavar="NAME,..", help="cosine, linear, constant, ..")] = None
+    moves: Annotated[
+        str | None, typer.Option(metavar="A,B,..", help="A stage each: gate, lora or all.", show_default=_papers("moves"))
+    ] = None
+    steps: Annotated[str | None, typer.Option(metavar="N,..", help="Per stage; 0 skips it.", show_default=_papers("steps"))] = (
+        None
+    )
+    per_domain: Annotated[
+        str | None,
+        typer.Option(metavar="N,..", help="Examples of every domain in a batch.", show_default=_papers("per_domain")),
+    ] = None
+    learning_rate: Annotated[
+        str | None, typer.Option(metavar="X,..", help="Highest learning rate.", show_default=_papers("learning_rate"))
+    ] = None
+    schedule: Annotated[
+        str | None, typer.Option(metavar="NAME,..", help="cosine, linear, constant, ..", show_default=_papers("schedule"))
+    ] = None
 
     def read(self) -> list[Stage]:
         """The stages that were typed. Raises `UserError`."""
@@ -43,7 +60,7 @@ class Settings:
 
     seed: Seed = TrainSettings.seed
     max_length: Annotated[int, typer.Option(min=1, help="Longer conversations are cut at a turn.")] = TrainSettings.max_length
-    load_in: Annotated[LoadIn | None, typer.Option(help="Quantise frozen specialists.")] = None
+    load_in: Annotated[LoadIn | None, typer.Option(help="Quantise frozen specialists.", show_default="not quantised")] = None
     micro_batch_size: Annotated[int, typer.Option(min=1, help="Examples in memory at once, per process.")] = (
         TrainSettings.micro_batch_size
     )
@@ -51,7 +68,7 @@ class Settings:
     gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")] = False
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = TrainSettings.save_every
     keep_stages: Annotated[bool, typer.Option("--keep-stages", help="Keep each stage's result, as OUT-STAGE.")] = False
-    report_to: Annotated[str | None, typer.Option(metavar="A,B,..", help="Trackers: wandb, tensorboard, ..")] = None
+    report_to: Annotated[str | None, typer.Option(metavar="A,B,..", help="wandb, tensorboard, ..", show_default="none")] = None
 
     def read(self, *, overwrite: bool) -> TrainSettings:
         """The settings that were typed. Raises `UserError`."""
@@ -69,7 +86,9 @@ def train(
         list[str], typer.Option(help="JSONL or Parquet file or hub dataset (owner/name@revision:split); repeat it for several.")
     ],
     out: Out,
-    domains: Annotated[str | None, typer.Option(metavar="A,B,..", help="Default: those in the data.")] = None,
+    domains: Annotated[
+        str | None, typer.Option(metavar="A,B,..", help="The domains that are balanced.", show_default="those in the data")
+    ] = None,
     overwrite: Overwrite = False,
     *,
     stages: Stages,

@@ -65,7 +65,7 @@ def chat(
 def inspect(
     model: Model,
     prompt: Prompt,
-    html: Annotated[Path | None, typer.Option(help="Write a page instead of colouring the terminal.")] = None,
+    html: Annotated[Path | None, typer.Option(help="A page to write.", show_default="the terminal is coloured")] = None,
     system: System = None,
     max_new_tokens: Tokens = 256,
     overwrite: Overwrite = False,

@@ -118,7 +118,7 @@ class Line:
             return "name the environment variable that holds a key (api_key_env; eval: --judge-key-env)"
         if status in (401, 403):
             return f"check the key in the environment variable {self.endpoint.api_key_env}"
-        return f"check base_url, which mostly ends in /v1, and model '{self.endpoint.model}'"
+        return f"check base_url (eval: --judge-url), which mostly ends in /v1, and model '{self.endpoint.model}'"
 
     def _held(self, failure: Failure, sent: Sent, now: float) -> None:
         if sent.at >= self.hold_until:

@@ -6,15 +6,14 @@ tokenised on its own, as in training (see ``tokens/encode.py``), so a model sees
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
-from transformers import GenerationConfig
 
+from ultrafuser.model.decoding import GREEDY, answer_options
 from ultrafuser.tokens.encode import encode_prompt
 from ultrafuser.tokens.pieces import read_pieces
 
@@ -28,10 +27,9 @@ def generate_answers(
     *,
     max_new_tokens: int,
     batch_size: int = 32,
-    sampling: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> list[str]:
-    """Answer every prompt and return the answers in the order of the prompts, special tokens skipped.
+    """Answer every prompt greedily and return the answers in the order of the prompts, special tokens skipped.
 
     Args:
         model: a causal LM with ``generate``; it is put into evaluation mode.
@@ -39,7 +37,6 @@ def generate_answers(
         prompts: message lists that end with a user turn.
         max_new_tokens: an answer stops here, or before at one of the end tokens of ``model.generation_config``.
         batch_size: prompts per batch.
-        sampling: None for greedy decoding; else options of ``generate``, such as ``{"temperature": 0.7, "top_p": 0.9}``.
         progress: show a progress bar.
     """
     pieces = read_pieces(tokenizer)
@@ -47,42 +44,25 @@ def generate_answers(
     # The longest first: if memory does not suffice, that shows at once.
     order = sorted(range(len(encoded)), key=lambda index: -len(encoded[index]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    config = _decoding(model, pieces.end, max_new_tokens, sampling)
+    options = GREEDY | answer_options(model, pieces.end, max_new_tokens)
     answers = [""] * len(encoded)
     model.eval()
     for batch in track(batches, "Answering", console=Console(stderr=True), disable=not progress, transient=True):
-        for index, ids in zip(batch, _generate(model, [encoded[index] for index in batch], config), strict=True):
+        for index, ids in zip(batch, _generate(model, [encoded[index] for index in batch], options), strict=True):
             answers[index] = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
     return answers
 
 
-def _decoding(model: Any, end: int, max_new_tokens: int, sampling: Mapping[str, Any] | None) -> GenerationConfig:
-    """The model's own generation settings, made greedy unless ``sampling`` says otherwise."""
-    config = copy.deepcopy(model.generation_config)
-    config.update(max_new_tokens=max_new_tokens, max_length=None, do_sample=sampling is not None)
-    if sampling is None:
-        # Greedy decoding has no use for them, and transformers would warn about every one that is left.
-        config.update(temperature=None, top_p=None, top_k=None, min_p=None, typical_p=None)
-    config.update(**dict(sampling or {}))
-    if config.eos_token_id is None:
-        config.eos_token_id = end
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    if config.pad_token_id is None:
-        config.pad_token_id = ends[0]
-    return config
-
-
 @torch.inference_mode()
-def _generate(model: Any, prompts: Sequence[list[int]], config: GenerationConfig) -> list[list[int]]:
+def _generate(model: Any, prompts: Sequence[list[int]], options: Mapping[str, Any]) -> list[list[int]]:
     """Continue one batch of prompts; each answer is cut before its first end token."""
     width = max(map(len, prompts))
-    padded = [[config.pad_token_id] * (width - len(ids)) + ids for ids in prompts]
+    padded = [[options["pad_token_id"]] * (width - len(ids)) + ids for ids in prompts]
     mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
     output = model.generate(
         input_ids=torch.tensor(padded, device=model.device),  # (B, T)
         attention_mask=torch.tensor(mask, device=model.device),
-        generation_config=config,
+        **options,
     )
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    answers = output[:, width:].tolist()
+    ends, answers = options["eos_token_id"], output[:, width:].tolist()
     return [ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids))] for ids in answers]

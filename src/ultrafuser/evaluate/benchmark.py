@@ -70,6 +70,7 @@ def evaluate_models(models: Sequence[str | Path], tasks: Sequence[str], settings
                     results.add(row.name, task, hopeless[task.name])
         for row in rows:
             _evaluate(row, [task for task in chosen if task.name not in hopeless], results, kept)
+            free_memory()  # here, where nothing holds the model any more: the next one may need all of it
     results.finished = True
     results.facts["duration"] = f"{(time.monotonic() - started) / 60:.1f} minutes"
     results.write()
@@ -145,7 +146,6 @@ def _evaluate(model: Model, tasks: Sequence[TaskInfo], results: Results, kept: K
         for task in tasks:
             if (model.name, task.name) not in results.outcomes:
                 results.add(model.name, task, failure)
-    free_memory()
 
 
 def _attempt(lm: UltraFuserLM, model: Model, task: TaskInfo, settings: EvalSettings) -> TaskScore | Failure:

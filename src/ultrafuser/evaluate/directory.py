@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate.kept import KeptAnswers
-from ultrafuser.io import read_json
+from ultrafuser.io import make_directory, read_json
 from ultrafuser.train.claim import differences
 
 RESULTS_FILE, REPORT_FILES = "results.json", ("results.md", "report.html")
@@ -23,28 +23,27 @@ TAKEN_OUT = ".specialists"  # of a fused model, while they are judged; hidden: a
 
 def prepare(out: Path, question: Mapping[str, Any], *, overwrite: bool) -> None:
     """Make the directory. Raises `UserError` if it holds another evaluation's results and may not be overwritten, or others'."""
+    make_directory(out)
     _require_ours(out, overwrite=overwrite)
     if not overwrite and (changed := _changed(out, question)):
         raise UserError(
             f"{out}: holds the results of another evaluation ({changed[0]}); choose another --out, or give --overwrite "
             "(answers that are there are used again)"
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be created ({error.strerror}); choose another --out") from None
 
 
 @contextmanager
 def claimed(out: Path, question: Mapping[str, Any]) -> Iterator[KeptAnswers]:
     """The answers kept in ``out``, for one evaluation at a time; the results of another evaluation are removed.
 
-    Raises `UserError` while another is going on there.
+    Raises `UserError` while another is going on there, and where nothing can be written.
     """
     try:
         lock = FileLock(out / f"{ANSWERS_FILE}.lock").acquire(timeout=0)
     except Timeout:
         raise UserError(f"{out}: another evaluation is going on there; wait for its end or choose another --out") from None
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
     with lock, closing(KeptAnswers(out / ANSWERS_FILE)) as kept:
         shutil.rmtree(out / TAKEN_OUT, ignore_errors=True)  # what a killed evaluation left
         if _is_anothers(out, question):

@@ -33,6 +33,7 @@ from ultrafuser.endpoints.thoughts import without_thoughts
 from ultrafuser.errors import UserError, first_line
 from ultrafuser.evaluate.kept import KeptAnswers, request_key
 from ultrafuser.evaluate.room import LEFT_OUT, Room
+from ultrafuser.model.decoding import end_tokens
 from ultrafuser.model.load import free_memory, require_finite
 from ultrafuser.tokens.encode import encode_prompt
 from ultrafuser.tokens.pieces import read_pieces
@@ -80,6 +81,7 @@ class UltraFuserLM(HFLM):
         except OSError as error:
             raise UserError(f"{pretrained}: cannot be loaded ({first_line(error)})") from None
         require_finite(pretrained, self.model)
+        end_tokens(self.model)  # refuses what cannot be one, before anything is asked
         if template is not None:
             self.tokenizer.chat_template = load_template(template)
         if self.config.model_type == "ultrafuser" and self.add_bos_token is None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ultrafuser.evaluate.catalogue import TaskInfo
 from ultrafuser.evaluate.score import TaskScore, mean_and_error, prompts_hash
 from ultrafuser.evaluate.settings import EvalSettings
 from ultrafuser.miniworld.check import check_answers
+from ultrafuser.miniworld.task import Task
 from ultrafuser.miniworld.world import generate
 
 if TYPE_CHECKING:
@@ -24,19 +26,8 @@ def run_miniworld(lm: UltraFuserLM, task: TaskInfo, settings: EvalSettings) -> T
     lm.start(task.title)
     items = generate(task.name.removeprefix("miniworld_"), settings.limit or ITEMS, settings.seed, "test")
     prompts = [[{"role": "user", "content": item.prompt}] for item in items]
-    answers = lm.answer(prompts, settings.max_new_tokens or MAX_NEW_TOKENS)
-    right = check_answers(items, answers)
-    records = [
-        {
-            "id": f"{item.domain}-{place}",
-            "question": item.prompt,
-            "answer": answer,
-            "target": item.answer,
-            "score": float(ok),
-        }
-        for place, (item, answer, ok) in enumerate(zip(items, answers, right, strict=True))
-    ]
-    value, error = mean_and_error([float(ok) for ok in right])
+    records = answer_records(items, lm.answer(prompts, settings.max_new_tokens or MAX_NEW_TOKENS))
+    value, error = mean_and_error([record["score"] for record in records])
     return TaskScore(
         task=task.name,
         value=value,
@@ -48,3 +39,19 @@ def run_miniworld(lm: UltraFuserLM, task: TaskInfo, settings: EvalSettings) -> T
         prompts_hash=prompts_hash(prompts),
         notes=lm.room.notes(),
     )
+
+
+def answer_records(tasks: Sequence[Task], answers: Sequence[str]) -> list[dict[str, Any]]:
+    """What was asked, answered and expected in every task; ``score`` is 1 where the exact checker finds the answer right."""
+    return [
+        {
+            "id": f"{task.domain}-{place}",
+            "domain": task.domain,
+            "family": task.family,
+            "question": task.prompt,
+            "answer": answer,
+            "target": task.answer,
+            "score": float(right),
+        }
+        for place, (task, answer, right) in enumerate(zip(tasks, answers, check_answers(tasks, answers), strict=True))
+    ]

@@ -123,8 +123,10 @@ def _find(given: str) -> Model:
         raise UserError(f"{given}: '{name}' is no name for a row; give one: NAME={given}")
     folder = model_folder(place)
     config = read_json_object(folder / "config.json")
-    fused = config.get("model_type") == UltraFuserConfig.model_type
-    return Model(name, place, folder, tuple(config.get("specialist_names") or ()) if fused else ())
+    inside = config.get("specialist_names") if config.get("model_type") == UltraFuserConfig.model_type else None
+    if not isinstance(inside, list | None):
+        raise UserError(f"{folder / 'config.json'}: specialist_names is {inside!r}, not a list; fetch it again")
+    return Model(name, place, folder, tuple(inside or ()))
 
 
 def _taken_out(models: Sequence[Model]) -> list[Model]:

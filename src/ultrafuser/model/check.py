@@ -21,6 +21,7 @@ from ultrafuser.model.report import CheckReport, CheckRow, Status, render
 from ultrafuser.model.scale import PROBES, mean_entropy
 from ultrafuser.model.sources import Specialist, names_for, open_specialist
 from ultrafuser.model.tensors import AnyTensor, dtype_name, tensor_bytes
+from ultrafuser.refused import called_plainly
 from ultrafuser.tokens.pieces import TemplatePieces, read_pieces
 from ultrafuser.tokens.verify import verify_pieces
 from ultrafuser.tokens.vocabulary import agree
@@ -30,6 +31,7 @@ __all__ = ["CheckReport", "CheckRow", "check", "render"]
 UNLIKE_ENTROPY = 1.5  # ratio of mean entropies from which a specialist is said to be hotter than another
 
 
+@called_plainly
 def check(
     specialists: Sequence[str | Path],
     *,

@@ -36,6 +36,7 @@ from ultrafuser.model.tensors import (
     same_bytes,
     tensor_bytes,
 )
+from ultrafuser.refused import called_plainly
 
 logger = logging.getLogger(__name__)
 # In which the safetensors library writes tensors; those of one dtype by name.
@@ -55,6 +56,7 @@ class _Place:
     end_token_id: int
 
 
+@called_plainly
 def extract(fused_dir: str | Path, specialist: str, out: str | Path, *, overwrite: bool = False) -> Path:
     """Write the specialist called ``specialist`` of the fused model in ``fused_dir`` to ``out``; return it.
 

@@ -12,14 +12,15 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import BeforeValidator
+from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from ultrafuser.errors import UserError, did_you_mean
 from ultrafuser.io import new_directory, require_new_directory, require_space
 from ultrafuser.model.companions import companion_bytes, write_companions
 from ultrafuser.model.layout import dropped_rows, fused_config, fused_tensors, gate_bytes, gate_tensors
@@ -28,13 +29,16 @@ from ultrafuser.model.notes import fusion_notes
 from ultrafuser.model.safetensors_stream import Advance, parse_size, write_checkpoint, write_file
 from ultrafuser.model.sources import Specialist, open_specialists, places_read
 from ultrafuser.model.tensors import Tensors, common_dtype, tensor_bytes
+from ultrafuser.refused import called_plainly, told_plainly
+from ultrafuser.schema import CLOSED, Dtype, Positive, Seed
 
 logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 GATE_FILE, DROPPED_FILE = "gate.safetensors", "dropped_rows.safetensors"
 
 
-@dataclass(frozen=True)
+@told_plainly
+@dataclass(frozen=True, config=CLOSED)
 class FuseOptions:
     """What `fuse` may be told besides the specialists.
 
@@ -43,18 +47,19 @@ class FuseOptions:
         gate_hidden_size: inner size of the gate.
         dtype: of the fused weights (``float32``, ``bfloat16``, ``float16``); None: the one that holds all of theirs.
         seed: of the gate's initialisation.
-        max_shard_size: of the weight files.
+        max_shard_size: of the weight files: bytes, or such as ``500MB``.
         overwrite: replace an existing output.
     """
 
     templates: Sequence[str] | None = None
-    gate_hidden_size: int = 512
-    dtype: str | None = None
-    seed: int = 0
-    max_shard_size: str | int = "5GB"
+    gate_hidden_size: Positive = 512
+    dtype: Dtype | None = None
+    seed: Seed = 0
+    max_shard_size: Annotated[str | int, BeforeValidator(parse_size)] = "5GB"
     overwrite: bool = False
 
 
+@called_plainly
 def fuse(
     specialists: Sequence[str | Path], out: str | Path, *, names: Sequence[str] | None = None, options: FuseOptions | None = None
 ) -> Path:
@@ -65,9 +70,6 @@ def fuse(
     """
     options = options or FuseOptions()
     out = require_new_directory(out, overwrite=options.overwrite)  # before anything is fetched
-    shard_size = parse_size(options.max_shard_size)
-    if not 1 <= options.gate_hidden_size < 2**31:
-        raise UserError(f"gate hidden size {options.gate_hidden_size} is not from 1 to 2**31 - 1; the paper's is 512")
     opened = open_specialists(specialists, names)
     inputs: list[Path | str] = [*places_read(opened), *filter(os.path.isfile, options.templates or ())]
     require_new_directory(out, overwrite=options.overwrite, inputs=inputs)
@@ -78,6 +80,7 @@ def fuse(
     tensors = fused_tensors(opened, lineup.plan, dtype)
     dropped = {one.name: rows for one in opened if (rows := dropped_rows(one, lineup.plan.slot_start))}
     total = gate_bytes(config) + sum(tensor_bytes(tensor) for group in (tensors, *dropped.values()) for tensor in group.values())
+    shard_size = parse_size(options.max_shard_size)
     require_space(out, total + companion_bytes(opened))  # before the gate is made: its size may be a slip of the hand
     gate = gate_tensors(config, options.seed)
     with new_directory(out, overwrite=options.overwrite) as folder, progress_bar("fusing", total) as advance:
@@ -94,12 +97,10 @@ def _write_dropped(folder: Path, dropped: dict[str, Tensors], advance: Advance) 
         write_file(folder / "specialists" / name / DROPPED_FILE, rows, advance)
 
 
-def choose_dtype(specialists: Sequence[Specialist], dtype: str | None) -> torch.dtype:
+def choose_dtype(specialists: Sequence[Specialist], dtype: Dtype | None) -> torch.dtype:
     """The fused dtype: the one asked for, or the smallest that holds all the specialists' weights."""
     if dtype is None:
         return common_dtype(tensor.dtype for one in specialists for tensor in one.tensors.values())
-    if dtype not in DTYPES:
-        raise UserError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}{did_you_mean(dtype, DTYPES)}")
     return DTYPES[dtype]
 
 

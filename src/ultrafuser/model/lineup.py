@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ultrafuser.errors import UserError, require_list
+from ultrafuser.errors import UserError
 from ultrafuser.model.sources import Specialist
 from ultrafuser.tokens.pieces import TemplatePieces, read_pieces
 from ultrafuser.tokens.slots import SlotPlan, build_fused_tokenizer, plan_slots
@@ -49,7 +49,6 @@ def line_up(specialists: Sequence[Specialist], templates: Sequence[str | None]) 
 
 def resolve_templates(templates: Sequence[str] | None, count: int) -> list[str | None]:
     """One Jinja text per specialist, or None for its own (``own``). Raises `UserError` for a wrong number or unknown template."""
-    require_list("templates", templates)
     if not templates:
         return [None] * count
     if len(templates) not in (1, count):

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import ultrafuser.model  # noqa: F401  (registers the Auto classes)
 from ultrafuser.errors import UserError, did_you_mean, first_line, plural
-from ultrafuser.model.quantise import quantised
+from ultrafuser.model.quantise import leave_unpacked, quantised
 from ultrafuser.model.quiet import quiet_transformers
 from ultrafuser.model.sources import locate, read_tokenizer
 from ultrafuser.model.tensors import FLOATS, SINGLE_FILE, is_finite, read_header, refuse_pickled
@@ -54,6 +54,7 @@ def load(model: str | Path, *, dtype: str = "auto", device: str = "auto", load_i
         raise UserError(f"{model}: cannot be loaded ({first_line(error)})") from None
     require_all_weights(model, info)
     require_finite(model, loaded)
+    leave_unpacked(loaded)
     return (loaded if load_in else loaded.to(place)).eval(), tokenizer
 
 

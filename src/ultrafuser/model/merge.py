@@ -18,9 +18,11 @@ from ultrafuser.model.fuse import progress_bar
 from ultrafuser.model.safetensors_stream import parse_size, write_checkpoint
 from ultrafuser.model.sources import EMBEDDING, HEAD, Specialist, open_specialists, places_read
 from ultrafuser.model.tensors import AnyTensor, ComputedTensor, Tensors, common_dtype, tensor_bytes
+from ultrafuser.refused import called_plainly
 from ultrafuser.tokens.vocabulary import agree
 
 
+@called_plainly
 def average_merge(
     specialists: Sequence[str | Path], out: str | Path, *, names: Sequence[str] | None = None, overwrite: bool = False
 ) -> Path:

@@ -12,6 +12,8 @@ from ultrafuser.errors import UserError
 from ultrafuser.schema import LoadIn
 
 KEPT_WHOLE = ["lm_head", "embed_tokens"]  # the gate's class says so itself
+# On a CPU with AVX512-BF16 bitsandbytes packs 4-bit weights anew at the first use, without asking whether their shape allows it.
+PACKED_OUTPUTS, PACKED_INPUTS = 32, 64  # must divide a layer's outputs and inputs
 
 
 def require_quantiser(load_in: LoadIn | None) -> None:
@@ -37,3 +39,12 @@ def quantised(load_in: LoadIn | None, device: torch.device, compute_dtype: torch
         llm_int8_skip_modules=KEPT_WHOLE,
     )
     return {"quantization_config": quantisation, "device_map": {"": device}}
+
+
+def leave_unpacked(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes from packing what it cannot pack (above), in a model just loaded with `quantised`."""
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu") and (
+            layer.out_features % PACKED_OUTPUTS or layer.in_features % PACKED_INPUTS
+        ):
+            layer.support_avx512bf16_for_cpu = False

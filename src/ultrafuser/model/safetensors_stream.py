@@ -16,9 +16,9 @@ from typing import BinaryIO
 
 import torch
 
-from ultrafuser.errors import UserError
 from ultrafuser.io import write_json
 from ultrafuser.model.tensors import DTYPES, INDEX_FILE, SINGLE_FILE, AnyTensor, Tensors, row_bytes, tensor_bytes
+from ultrafuser.refused import short
 
 BLOCK_BYTES = 4 << 20
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -26,11 +26,11 @@ Advance = Callable[[int], None]
 
 
 def parse_size(text: str | int) -> int:
-    """Bytes of ``"5GB"``, ``"500 MB"`` or a plain number. Raises `UserError` for anything else."""
+    """Bytes of ``"5GB"``, ``"500 MB"`` or a plain number. Raises `ValueError` for anything else."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", str(text), re.IGNORECASE)
     size = float(match[1]) * 1000.0 ** " KMGT".index(match[2].upper() or " ") if match else 0
     if not 1 <= size < 2**63:
-        raise UserError(f"max shard size {str(text)[:60]!r} is not a size such as 5GB or 500MB")
+        raise ValueError(f"{short(text)} is not a size such as 5GB or 500MB")
     return int(size)
 
 

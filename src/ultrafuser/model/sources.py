@@ -17,9 +17,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 
 from ultrafuser import hub
-from ultrafuser.errors import UserError, first_line, plural, require_list
+from ultrafuser.errors import UserError, first_line, plural
 from ultrafuser.io import read_json_object
 from ultrafuser.model.adapters import is_adapter, merge_adapter, read_adapter_config
+from ultrafuser.model.config_numbers import require_possible_numbers
 from ultrafuser.model.configuration_ultrafuser import SUPPORTED_ARCHITECTURES, UltraFuserConfig
 from ultrafuser.model.tensors import FLOATS, INDEX_FILE, SINGLE_FILE, Tensors, finite, open_checkpoint, refuse_pickled, same_bytes
 
@@ -76,8 +77,6 @@ def names_for(given: Sequence[str | Path], names: Sequence[str] | None = None, *
 
     Raises `UserError` for too few or too many specialists, and for names that are not valid or not one each.
     """
-    require_list("specialists", given)
-    require_list("names", names)
     if not least <= len(given) <= 8:
         raise UserError(f"{plural(len(given), 'specialist')} given; from two to eight can be fused")
     names = default_names(given) if names is None else list(names)
@@ -203,6 +202,7 @@ def _read_config(folder: Path) -> PreTrainedConfig:
         )
     if raw.get("quantization_config"):
         raise UserError(f"{folder}: is quantised; give the unquantised checkpoint (the fused model can be quantised when loaded)")
+    require_possible_numbers(folder / "config.json", raw)
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder)
     except Exception as error:  # transformers raises many kinds for values it does not accept

@@ -15,17 +15,18 @@ import torch
 from transformers import TextStreamer
 
 from ultrafuser.errors import UserError, plural
+from ultrafuser.model.decoding import GREEDY, answer_options
 from ultrafuser.tokens.encode import encode_prompt, require_unicode
 from ultrafuser.tokens.pieces import read_pieces
 
 Messages = Sequence[Mapping[str, str]]
 Write = Callable[[str], None]
-GREEDY = 1e-4  # no lower temperature: logits divided by it may be infinite, and long before it samples nothing but the likeliest
+COLDEST = 1e-4  # no lower temperature: logits divided by it may be infinite, and long before it samples nothing but the likeliest
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How an answer is chosen. Temperature 0 (below `GREEDY`) is greedy; without one and top_p the model's own settings hold."""
+    """How an answer is chosen. Temperature 0 (below `COLDEST`) is greedy; without one and top_p the model's own settings hold."""
 
     max_new_tokens: int = 512
     temperature: float | None = None
@@ -34,9 +35,8 @@ class Decoding:
 
     def options(self) -> dict[str, Any]:
         """The options of ``generate`` but for the answer's length."""
-        if self.temperature is not None and self.temperature < GREEDY:
-            unused = dict.fromkeys(("temperature", "top_p", "top_k", "min_p", "typical_p"))
-            return {"do_sample": False, **unused}
+        if self.temperature is not None and self.temperature < COLDEST:
+            return GREEDY
         given = {name: value for name in ("temperature", "top_p") if (value := getattr(self, name)) is not None}
         return {**given, **({"do_sample": True} if given else {})}
 
@@ -86,9 +86,11 @@ def say(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding) -> A
 def answer(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding, write: Write) -> Answer:
     """Answer ``messages``, which end with a user's; hand the words to ``write`` as they come.
 
-    Ctrl-C stops the answer; what there is of it is returned. Raises `UserError` if the prompt does not fit the model.
+    Ctrl-C stops the answer; what there is of it is returned. Raises `UserError` if the prompt is empty or does not fit the model.
     """
     ids = encode(tokenizer, messages)
+    if not ids:
+        raise UserError("the prompt is empty, and nothing stands before it; give some text to be continued")
     room = room_for(model, decoding)
     if len(ids) > room:
         raise UserError(f"the prompt has {len(ids)} tokens, but this model has room for {room} and an answer; shorten it")
@@ -97,13 +99,13 @@ def answer(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding, w
     teller = Telling(tokenizer, write)
     input_ids = torch.tensor([ids], device=model.device)  # (1, T)
     longest = min(decoding.max_new_tokens, positions(model) - len(ids))
-    options = decoding.options() | _ends(model, tokenizer) | {"max_new_tokens": longest, "return_dict_in_generate": False}
+    options = decoding.options() | answer_options(model, tokenizer.eos_token_id, longest)
     try:
         output = model.generate(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), streamer=teller, **options)
     except KeyboardInterrupt:
         return Answer(teller.text, interrupted=True)
-    made, ends = output[0, len(ids) :].tolist(), options["eos_token_id"]
-    ended = len(made) < longest or made[-1] in (ends if isinstance(ends, list) else [ends])
+    made = output[0, len(ids) :].tolist()
+    ended = len(made) < longest or made[-1] in (options["eos_token_id"] or ())
     more = "give --max-new-tokens more" if longest == decoding.max_new_tokens else f"this model has {positions(model)} positions"
     return Answer(teller.text, note="" if ended else f"cut off after {plural(longest, 'token')}; {more}")
 
@@ -131,11 +133,3 @@ def positions(model: Any) -> int:
 def room_for(model: Any, decoding: Decoding) -> int:
     """How many tokens a prompt may have: what the longest answer leaves, and in small models at least half."""
     return positions(model) - min(decoding.max_new_tokens, positions(model) // 2)
-
-
-def _ends(model: Any, tokenizer: Any) -> dict[str, Any]:
-    """End and padding tokens where the model's generation settings have none."""
-    ends = model.generation_config.eos_token_id
-    ends = tokenizer.eos_token_id if ends is None else ends
-    pad = model.generation_config.pad_token_id
-    return {"eos_token_id": ends, "pad_token_id": pad if pad is not None else ends[0] if isinstance(ends, list) else ends}

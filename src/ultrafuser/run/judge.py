@@ -13,9 +13,9 @@ from typing import Any
 
 from ultrafuser.evaluate.answers import generate_answers
 from ultrafuser.evaluate.heldout import heldout_loss
+from ultrafuser.evaluate.miniworld import answer_records
 from ultrafuser.intervals import Interval, wilson
 from ultrafuser.io import read_json, write_json
-from ultrafuser.miniworld.check import check_answers
 from ultrafuser.model.digest import model_digest
 from ultrafuser.model.load import free_memory, load
 from ultrafuser.run.materials import Materials
@@ -43,24 +43,29 @@ class Candidate:
     baseline: bool = True
 
 
-def judge(candidate: Candidate, materials: Materials, recipe: Recipe, folder: Path) -> Scores:
-    """Scores of a model per domain; taken from its file in ``folder`` if it was judged before."""
+def judge(candidate: Candidate, materials: Materials, recipe: Recipe, folder: Path, longest: int) -> Scores:
+    """Scores of a model per domain; taken from its file in ``folder`` if it was judged before.
+
+    Held-out conversations are cut to ``longest`` tokens, for all models alike.
+    """
     file, digest = folder / f"{candidate.role}.json", model_digest(candidate.folder)
     if not file.exists() or read_json(file).get("model") != digest:
-        write_json(file, {"model": digest} | _judge(candidate, materials, recipe))
+        write_json(file, {"model": digest} | _judge(candidate, materials, recipe, longest))
         free_memory()
     return {domain: Interval(**cell) for domain, cell in read_json(file)["scores"].items()}
 
 
-def _judge(candidate: Candidate, materials: Materials, recipe: Recipe) -> dict[str, Any]:
+def _judge(candidate: Candidate, materials: Materials, recipe: Recipe, longest: int) -> dict[str, Any]:
     model, tokenizer = load(candidate.folder, load_in=recipe.train.load_in)
     if candidate.template is not None:
         tokenizer.chat_template = candidate.template
-    return (_accuracy if materials.tasks else _loss)(model, tokenizer, materials, recipe)
+    if materials.tasks:
+        return _accuracy(model, tokenizer, materials, recipe)
+    return _loss(model, tokenizer, materials, recipe.evaluation.batch_size, longest)
 
 
 def _accuracy(model: Any, tokenizer: Any, materials: Materials, recipe: Recipe) -> dict[str, Any]:
-    tasks, limits = materials.tasks, recipe.evaluation
+    limits = recipe.evaluation
     answers = generate_answers(
         model,
         tokenizer,
@@ -69,25 +74,21 @@ def _accuracy(model: Any, tokenizer: Any, materials: Materials, recipe: Recipe) 
         batch_size=limits.batch_size,
         progress=sys.stderr.isatty(),
     )
-    right = check_answers(tasks, answers)
-    scores = {}
-    for domain in dict.fromkeys(task.domain for task in tasks):
-        mine = [ok for task, ok in zip(tasks, right, strict=True) if task.domain == domain]
-        scores[domain] = asdict(wilson(sum(mine), len(mine)))
-    records = [
-        {"domain": task.domain, "family": task.family, "prompt": task.prompt, "answer": answer, "right": ok}
-        for task, answer, ok in zip(tasks, answers, right, strict=True)
-    ]
+    records = answer_records(materials.tasks, answers)
+    right: dict[str, list[float]] = {}
+    for record in records:
+        right.setdefault(record["domain"], []).append(record["score"])
+    scores = {domain: asdict(wilson(sum(own), len(own))) for domain, own in right.items()}
     return {"metric": "accuracy", "scores": scores, "records": records}
 
 
-def _loss(model: Any, tokenizer: Any, materials: Materials, recipe: Recipe) -> dict[str, Any]:
+def _loss(model: Any, tokenizer: Any, materials: Materials, batch_size: int, longest: int) -> dict[str, Any]:
     losses = heldout_loss(
         model,
         tokenizer,
         materials.heldout,
-        batch_size=recipe.evaluation.batch_size,
-        max_length=recipe.data.max_length,
+        batch_size=batch_size,
+        max_length=longest,
         progress=sys.stderr.isatty(),
     )
     return {"metric": "loss", "scores": {domain: asdict(loss.interval()) for domain, loss in losses.items()}}

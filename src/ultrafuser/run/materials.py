@@ -17,7 +17,7 @@ from ultrafuser.miniworld.world import generate
 from ultrafuser.sandbox import require_level
 from ultrafuser.schema import MIXED, Data, Evaluation, Recipe, names_file
 from ultrafuser.tokens.encode import encode_conversation
-from ultrafuser.tokens.pieces import read_pieces
+from ultrafuser.tokens.pieces import TemplatePieces, read_pieces
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,13 @@ def token_counts(conversations: Iterable[Conversation], tokenizer: Any, max_leng
     pieces = read_pieces(tokenizer)
     for conversation in conversations:
         yield fitting_length(encode_conversation(tokenizer, pieces, conversation.messages).turn_ends, max_length)
+
+
+def fitting_messages(conversation: Conversation, tokenizer: Any, pieces: TemplatePieces, max_length: int) -> list[dict[str, str]]:
+    """The messages of a conversation as training takes it: up to the last exchange that fits, none if the first does not."""
+    ends = encode_conversation(tokenizer, pieces, conversation.messages).turn_ends
+    left_out = sum(end > max_length for end in ends)
+    return conversation.messages[: len(conversation.messages) - 2 * left_out] if left_out < len(ends) else []
 
 
 def require_fitting(conversations: Sequence[Conversation], tokenizer: Any, max_length: int) -> None:

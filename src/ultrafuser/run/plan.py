@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from transformers import AutoConfig
 
@@ -61,14 +62,14 @@ def print_plan(recipe: Recipe, console: Console | None = None) -> None:
     """Print the plan of ``recipe``. Raises `UserError` where the recipe cannot work."""
     console = console or Console()
     plan = make_plan(recipe)
-    lines = [f"[bold]{recipe.name}[/bold] {recipe.description}", *_models(plan), _data(plan)]
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"[bold]{recipe.name}[/bold] {escape(recipe.description)}", highlight=False, soft_wrap=True)
+    for line in (*_models(plan), _data(plan)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(_stages(plan))
     if plan.sizes:
         kept, passing = _gigabytes(plan.sizes.kept()), _gigabytes(plan.sizes.passing())
         line = f"memory: of each device, activations apart; disk: {recipe.output} will take {kept}, and {passing} more on the way"
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def make_plan(recipe: Recipe) -> Plan:

@@ -81,9 +81,10 @@ class Run:
         """Make and judge every model, then write the results."""
         table, scores = self._new_table(), self.folder / "scores"
         scores.mkdir(exist_ok=True)
+        longest = models.sources.longest(self.recipe)
         for one in models.candidates():
             if self.materials.heldout and (self.recipe.evaluation.baselines or not one.baseline):
-                judging = partial(judge, one, self.materials, self.recipe, scores)
+                judging = partial(judge, one, self.materials, self.recipe, scores, longest)
                 for domain, score in self.step(f"judging {one.name}", judging).items():
                     table.add(one.name, domain, score)
         facts = {"recipe": self.recipe.model_dump(mode="json"), "facts": run_facts(self.recipe.seed), "seconds": self._seconds}
@@ -103,9 +104,9 @@ class Run:
     def say_where(self, folder: Path, table: ScoreTable) -> None:
         """Show the scores, and where everything is now."""
         self.console.print(table.to_rich())
-        self.console.print(f"{folder / 'report.html'}  all results, with answers coloured by specialist", soft_wrap=True)
-        model = folder / "model"
-        self.console.print(f"{model}  the fused model: ultrafuser chat {model}", soft_wrap=True)
+        report, model = folder / "report.html", folder / "model"
+        self.console.print(f"{report}  all results, with answers coloured by specialist", markup=False, soft_wrap=True)
+        self.console.print(f"{model}  the fused model: ultrafuser chat {model}", markup=False, soft_wrap=True)
 
     @property
     def _seconds(self) -> dict[str, float]:

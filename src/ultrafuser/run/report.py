@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,29 @@ from ultrafuser.analyse.picture import tokens_svg
 from ultrafuser.analyse.report import ReportData, write_report
 from ultrafuser.analyse.routing import summarise
 from ultrafuser.analyse.trace import TokenTrace, trace_answer, trace_conversations
+from ultrafuser.data.conversations import Conversation
 from ultrafuser.evaluate.table import ScoreTable
 from ultrafuser.io import write_json, write_text
 from ultrafuser.model.load import load
-from ultrafuser.run.materials import Materials
-from ultrafuser.schema import Recipe
+from ultrafuser.run.generate import positions
+from ultrafuser.run.materials import Materials, by_domain, fitting_messages
+from ultrafuser.schema import Evaluation, Recipe
+from ultrafuser.tokens.pieces import read_pieces
 from ultrafuser.train.result import HISTORY
 from ultrafuser.train.trainer import METRICS_FILE
 
-TRACED = 100  # held-out answers per domain that the gate's statistics are computed from
+TRACED = 100  # held-out answers per domain that the gate's statistics are computed from, or more where more are shown
 
 
 def write_results(folder: Path, materials: Materials, table: ScoreTable, recipe: Recipe, data: dict[str, Any]) -> None:
     """Write the run's results into ``folder``; results.json last, as it marks the run as finished."""
     model, tokenizer = load(folder / "model", load_in=recipe.train.load_in)
     names = [one.name for one in recipe.specialists]
-    chosen = _chosen(materials, TRACED)
-    labels = materials.labels()
-    traces = trace_conversations(
-        model,
-        tokenizer,
-        [materials.heldout[i] for i in chosen],
-        labels=[labels[i] for i in chosen],
-        batch_size=recipe.evaluation.batch_size,
-    )
-    examples = list(_examples(model, tokenizer, materials, recipe))
+    count = max(TRACED, recipe.evaluation.samples_per_domain)
+    chosen = _chosen(materials, count, tokenizer, min(recipe.data.max_length, positions(model)))
+    conversations, labels = [one for one, _ in chosen], [own for _, own in chosen]
+    traces = trace_conversations(model, tokenizer, conversations, labels=labels, batch_size=recipe.evaluation.batch_size)
+    examples = list(_examples(model, tokenizer, conversations, recipe.evaluation))
     routing = summarise(traces, names)
     facts = data["facts"] | {"duration": f"{sum(data['seconds'].values()) / 60:.1f} minutes"}
     report = ReportData(
@@ -57,21 +56,24 @@ def write_results(folder: Path, materials: Materials, table: ScoreTable, recipe:
     write_json(folder / "results.json", data | {"facts": facts, "table": table.to_dict(), "routing": routing.to_dict()})
 
 
-def _chosen(materials: Materials, per_domain: int) -> list[int]:
-    """Places of the first ``per_domain`` held-out conversations of every domain."""
-    places: dict[str, list[int]] = {}
-    for place, conversation in enumerate(materials.heldout):
-        places.setdefault(conversation.domain, []).append(place)
-    return [place for group in places.values() for place in group[:per_domain]]
+def _chosen(
+    materials: Materials, per_domain: int, tokenizer: Any, max_length: int
+) -> list[tuple[Conversation, list[str] | None]]:
+    """The first ``per_domain`` held-out conversations of every domain, cut as they are judged, with their labels."""
+    groups: dict[str, list[tuple[Conversation, list[str] | None]]] = {}
+    pieces = read_pieces(tokenizer)
+    for conversation, labels in zip(materials.heldout, materials.labels(), strict=True):
+        group = groups.setdefault(conversation.domain, [])
+        if len(group) < per_domain and (messages := fitting_messages(conversation, tokenizer, pieces, max_length)):
+            group.append((replace(conversation, messages=messages), labels))
+    return [one for group in groups.values() for one in group]
 
 
-def _examples(model: Any, tokenizer: Any, materials: Materials, recipe: Recipe) -> Iterator[TokenTrace]:
-    """Answers of the fused model to a few held-out prompts of every domain."""
-    for place in _chosen(materials, recipe.evaluation.samples_per_domain):
-        conversation = materials.heldout[place]
-        yield trace_answer(
-            model, tokenizer, conversation.messages[:-1], recipe.evaluation.max_new_tokens, domain=conversation.domain
-        )
+def _examples(model: Any, tokenizer: Any, conversations: Sequence[Conversation], evaluation: Evaluation) -> Iterator[TokenTrace]:
+    """Answers of the fused model to a few of the prompts of every domain."""
+    for domain, group in by_domain(conversations).items():
+        for one in group[: evaluation.samples_per_domain]:
+            yield trace_answer(model, tokenizer, one.messages[:-1], evaluation.max_new_tokens, domain=domain)
 
 
 def _picture(examples: list[TokenTrace]) -> list[TokenTrace]:

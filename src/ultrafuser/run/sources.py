@@ -39,7 +39,7 @@ class Sources:
         return fused_config(self.specialists, self.lineup.plan, gate_hidden_size=recipe.fuse.gate_hidden_size, dtype=dtype)
 
     def longest(self, recipe: Recipe) -> int:
-        """The most tokens that a training example has."""
+        """The most tokens that an example has, of training as of what is held out."""
         return min(recipe.data.max_length, self.fused_config(recipe).max_position_embeddings)
 
     def digests(self) -> dict[str, str]:
@@ -66,8 +66,8 @@ def open_sources(recipe: Recipe, materials: Materials) -> Sources:
 
 def _require_fitting(recipe: Recipe, materials: Materials, sources: Sources) -> None:
     """The fused template is at least as long as every specialist's, so what fits with it fits with all."""
-    require_fitting(materials.train, sources.lineup.tokenizer, sources.longest(recipe))
-    require_fitting(materials.heldout, sources.lineup.tokenizer, recipe.data.max_length)
+    for conversations in (materials.train, materials.heldout):
+        require_fitting(conversations, sources.lineup.tokenizer, sources.longest(recipe))
 
 
 def template_names(recipe: Recipe) -> list[str] | None:

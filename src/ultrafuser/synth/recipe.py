@@ -19,7 +19,7 @@ from pydantic import Field
 
 from ultrafuser.endpoints.models import Models
 from ultrafuser.errors import did_you_mean
-from ultrafuser.schema import Count, Decay, Name, Number, Positive, Rate, Section, WholeNumber, WholeRecipe
+from ultrafuser.schema import Count, Decay, Name, Number, Positive, Rate, Section, Text, WholeNumber, WholeRecipe
 from ultrafuser.synth.quality.rules import Rules
 from ultrafuser.testsets import TEST_SETS
 
@@ -108,7 +108,7 @@ class SynthRecipe(WholeRecipe):
     folder: ClassVar[str] = "synth"
     name: Name
     description: str = ""
-    output: str  # a directory: answers.sqlite, then the data and its card
+    output: Text  # a directory: answers.sqlite, then the data and its card
     seed: Count = 0
     models: Annotated[Models, Field(min_length=1)]
     steps: Steps = Steps()

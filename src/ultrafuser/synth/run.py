@@ -16,6 +16,7 @@ from ultrafuser.endpoints.engine import Engine, LocalEngine
 from ultrafuser.endpoints.progress import Progress, show_progress
 from ultrafuser.endpoints.store import AnswerStore
 from ultrafuser.errors import UserError
+from ultrafuser.io import make_directory
 from ultrafuser.synth.estimate import Row, estimate
 from ultrafuser.synth.pipeline import synthesise
 from ultrafuser.synth.publish import publish
@@ -45,10 +46,7 @@ def run_synth(recipe: SynthRecipe, *, until: str = "", rebuild: bool = False) ->
     def log(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    try:
-        recipe.store.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"output={recipe.output}: cannot be created ({error.strerror}); choose another") from None
+    make_directory(recipe.store.parent)
     with AnswerStore(recipe.store) as store, show_progress(console) as progress:
         if rebuild:
             State(store).clear()

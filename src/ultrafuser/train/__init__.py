@@ -6,6 +6,7 @@ From Python: ``from ultrafuser.train import Stage, TrainSettings, train``, or ``
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from types import ModuleType
 from typing import Any
@@ -22,12 +23,22 @@ def __getattr__(name: str) -> Any:
     return importlib.import_module("ultrafuser.train.run").train
 
 
+def __dir__() -> list[str]:
+    """What there is, loaded or not: `help` looks here."""
+    return sorted({*globals(), *__all__})
+
+
 class _Trains(ModuleType):
     """Makes this package callable: ``ultrafuser.train`` names it as soon as any part of it is imported."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """`ultrafuser.train.run.train`."""
         return self.train(*args, **options)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """That of the function, for `inspect.signature`."""
+        return inspect.signature(self.train)
 
 
 sys.modules[__name__].__class__ = _Trains

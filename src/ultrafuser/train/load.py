@@ -13,7 +13,7 @@ import torch
 
 from ultrafuser.model.load import CHECKED, require_all_weights
 from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM
-from ultrafuser.model.quantise import quantised
+from ultrafuser.model.quantise import leave_unpacked, quantised
 from ultrafuser.model.quiet import quiet_transformers
 from ultrafuser.train.processes import process_state
 from ultrafuser.train.stage import Stage, TrainSettings
@@ -38,6 +38,7 @@ def load_model(folder: Path, stage: Stage, settings: TrainSettings) -> Any:
     with quiet_transformers():  # the training bar is the one that is shown
         model, info = UltraFuserForCausalLM.from_pretrained(folder, **CHECKED, **options)
     require_all_weights(folder, info)
+    leave_unpacked(model)
     # Where FSDP has only the first process read the checkpoint, transformers leave the others' outermost buffers at zero.
     model.unpredictable_ids.copy_(model.make_unpredictable_ids())
     if settings.load_in:

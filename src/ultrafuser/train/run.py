@@ -21,12 +21,13 @@ from ultrafuser.data.dataset import ConversationDataset, encode_dataset
 from ultrafuser.data.domains import doubtful_domains
 from ultrafuser.data.rows import local_path
 from ultrafuser.decontaminate import warn_if_unchecked
-from ultrafuser.errors import UserError, plural, require_list
+from ultrafuser.errors import UserError, plural
 from ultrafuser.io import FULL
 from ultrafuser.model.digest import model_digest
 from ultrafuser.model.load import free_memory
 from ultrafuser.model.quantise import require_quantiser
 from ultrafuser.model.sources import open_fused, read_tokenizer
+from ultrafuser.refused import called_plainly
 from ultrafuser.schema import LARGEST_SEED, MANY
 from ultrafuser.train.checkpoint import remove_checkpoints
 from ultrafuser.train.claim import claim, decisive_facts
@@ -41,9 +42,10 @@ from ultrafuser.train.stage import PAPER_STAGES, Stage, TrainSettings, check_sta
 
 __all__ = ["train", "train_stage"]
 logger = logging.getLogger(__name__)
-Data = str | Path | Sequence[str | Path] | Sequence[Conversation]
+Data = str | Path | Sequence[str | Path | Conversation]
 
 
+@called_plainly
 def train(
     model_dir: str | Path,
     data: Data,
@@ -60,7 +62,7 @@ def train(
     arguments, it goes on from the last checkpoint, on one process to bit-identical weights.
 
     Args:
-        data: JSONL or Parquet files or hub data sets, or conversations. Files never checked for test data are warned of.
+        data: JSONL or Parquet files or hub data sets, or only conversations. Files never checked for test data are warned of.
         domains: by default those found in the data, in order of appearance.
 
     Raises:
@@ -100,7 +102,6 @@ def _check(places: Places, data: Data, domains: Sequence[str] | None, stages: Se
     """Find every mistake that can be found before anything long begins."""
     check_stages(stages, settings)
     require_quantiser(settings.load_in)
-    require_list("domains", domains)
     if repeated := [domain for domain, count in Counter(domains or ()).items() if count > 1]:
         raise UserError(f"domain '{repeated[0]}' is given twice; give it once")
     places.require_usable(map(local_path, _sources(data)), overwrite=settings.overwrite)
@@ -127,7 +128,10 @@ def _read_data(
 def _sources(data: Data) -> list[str | Path]:
     """What ``data`` are read from; nothing for conversations."""
     items = [data] if isinstance(data, str | Path) else data
-    return [item for item in items if not isinstance(item, Conversation)]
+    sources = [item for item in items if not isinstance(item, Conversation)]
+    if sources and len(sources) < len(items):
+        raise UserError(f"data: {sources[0]} stands beside conversations; give either the names of data or conversations")
+    return sources
 
 
 def _conversations(data: Data, domains: Sequence[str] | None) -> list[Conversation]:

@@ -25,7 +25,9 @@ DECISIVE_SETTINGS = ("seed", "max_length", "load_in", "mixed_precision")
 def check_stages(stages: Sequence[Stage], settings: TrainSettings) -> None:
     """Raise `UserError` for the first thing that cannot be, such as two stages of one name or a tracker that is not there."""
     for key, mistake in training_contradictions(stages, settings):
-        raise UserError(f"{key}: {mistake}")
+        _, *stage = key.split(".")  # a recipe's key: report_to, stages or stages.0.moves
+        where = f"stage '{stages[int(stage[0])].name}': {stage[1]}" if stage else key
+        raise UserError(f"{where}: {mistake}")
 
 
 def split_batch(global_batch: int, processes: int, limit: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from ultrafuser.endpoints.models import Model
 from ultrafuser.endpoints.progress import show_progress
 from ultrafuser.endpoints.request import ChatAnswer, ChatRequest, Message
 from ultrafuser.endpoints.store import AnswerStore
-from ultrafuser.errors import UserError
+from ultrafuser.errors import UserError, plural
 from ultrafuser.evaluate.judged.prompts import JudgePrompt
 from ultrafuser.evaluate.judged.settings import JudgeSettings
 
@@ -31,6 +31,7 @@ ATTEMPTS = 3
 TRIAL = 10
 AGAIN_TEMPERATURE = 0.7
 MAX_TOKENS = 2048
+GREETING: tuple[Message, ...] = ({"role": "user", "content": "Are you there? Answer with yes."},)
 T = TypeVar("T")
 Answer = Callable[[list[list[Message]]], list[str]]  # the model under test: its answers to a batch of message lists
 
@@ -80,6 +81,19 @@ class Judge:
     def __init__(self, engine: Engine, store: AnswerStore, settings: JudgeSettings) -> None:
         self.engine, self.store, self.settings = engine, store, settings
 
+    def require_answer(self) -> None:
+        """Ask something short, unless this URL has answered before; the answer is kept, and its cost counted, as all others are.
+
+        Raises `UserError` when the judge cannot be reached or refuses.
+        """
+        known = self.store.endpoints(self.settings.model)
+        if self.settings.endpoint.base_url in known:
+            return
+        request = self._request(JudgePrompt(GREETING, None), len(known), "greeting")  # of each URL another attempt
+        (answer,) = self.engine.answer([request])
+        if answer.failed:
+            raise UserError(f"judge {self.settings.base_url}: refuses any question ({_shortened(answer.finish_reason)})")
+
     def ask(
         self,
         prompts: Sequence[JudgePrompt],
@@ -111,12 +125,12 @@ class Judge:
         heard = [answer for judgement in judgements for answer in judgement.heard]
         names = sorted({answer.model for answer in heard if answer.model}) or [self.settings.model]
         cost = f"{sum(answer.cost for answer in heard):.4f} USD" if any(self.settings.prices) else "no price given"
-        notes = [f"judged by {', '.join(names)}: {len(judgements)} verdicts ({cost})"]
+        notes = [f"judged by {', '.join(names)}: {plural(len(judgements), 'verdict')} ({cost})"]
         refusals = [judgement.refusal for judgement in judgements if judgement.refusal]
         if unread := sum(judgement.value is None for judgement in judgements) - len(refusals):
-            notes.append(f"{unread} verdicts left out: not readable in {ATTEMPTS} attempts")
+            notes.append(f"{plural(unread, 'verdict')} left out: not readable in {ATTEMPTS} attempts")
         if refusals:
-            notes.append(f"{len(refusals)} verdicts left out: refused by the endpoint ({_shortened(refusals[0])})")
+            notes.append(f"{plural(len(refusals), 'verdict')} left out: refused by the endpoint ({_shortened(refusals[0])})")
         return notes
 
     def _settle(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, StrictUndefined, Template
 
 from ultrafuser.endpoints.request import Message, Schema, record_schema
-from ultrafuser.errors import UserError
+from ultrafuser.errors import UserError, plural
 
 OFFICIAL_GRADING = ("single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn")
 
@@ -54,11 +54,18 @@ def grading(
 def official_prompts(records: Sequence[Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
     """MT-Bench's official grading prompts by name, from records with ``name``, ``system_prompt`` and ``prompt``.
 
-    Raises `UserError` when one of the four is missing.
+    Raises `UserError` when one of the four is missing, or has a field that nothing is known to fill with.
     """
     found = {record["name"]: record for record in records}
     if missing := [name for name in OFFICIAL_GRADING if name not in found]:
         raise UserError(f"mt_bench_judge_prompts: no prompt '{missing[0]}'; remove the file to be judged by our own prompts")
+    for turns in (1, 2):
+        for references in (0, turns):
+            try:
+                _official([""] * turns, [""] * turns, [""] * references, found)
+            except (KeyError, IndexError, ValueError) as error:
+                what = f"the prompt for {plural(turns, 'turn')} cannot be filled in ({error})"
+                raise UserError(f"mt_bench_judge_prompts: {what}; remove the file to be judged by our own prompts") from None
     return {name: found[name] for name in OFFICIAL_GRADING}
 
 

@@ -42,7 +42,7 @@ class JudgeSettings:
         api_key_env: the environment variable that holds the key; None for servers without keys (``--judge-key-env``).
         prices: USD per million tokens that go in and come out (``--judge-price IN,OUT``, see `parse_prices`).
         budget: USD that everything in ``store`` may cost together (``--judge-budget``); None: no cap.
-        moved: the verdicts in ``store`` are this judge's also where they came from another URL (``--judge-moved``).
+        moved: the verdicts in ``store`` are this judge's wherever they came from (``--judge-moved``); it is kept there.
         reference: whose answers AlpacaEval compares with, one of `REFERENCES`; the paper's is text_davinci_003.
         data_dir: local test data; None: from the hub.
         limit: only so many questions of each task, the first in the file.

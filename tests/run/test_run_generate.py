@@ -1,0 +1,40 @@
+"""One answer, word by word: what a model ships, or is given, may not break it."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tiny import tiny_specialist
+from ultrafuser.errors import UserError
+from ultrafuser.run.generate import Decoding, answer
+
+GREEDY = Decoding(6, temperature=0)
+
+
+@pytest.fixture
+def one(tmp_path):
+    """A model and its tokenizer."""
+    folder = tiny_specialist(tmp_path / "one", template="chatml")
+    return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+
+
+def test_settings_for_another_use_are_neither_told_nor_fatal(one, caplog):
+    """A model that ships beams, a length and sampling must answer word by word, greedily, without transformers' warnings."""
+    model, tokenizer = one
+    messages = [{"role": "user", "content": "What is 12 and 30?"}]
+    plain = answer(model, tokenizer, messages, GREEDY, lambda text: None)
+    for name, value in {"num_beams": 4, "max_length": 4096, "do_sample": True, "temperature": 5.0, "top_p": 0.9}.items():
+        setattr(model.generation_config, name, value)
+    caplog.clear()
+    assert answer(model, tokenizer, messages, GREEDY, lambda text: None) == plain
+    assert caplog.messages == []
+
+
+def test_nothing_to_be_continued(one):
+    """An empty prompt, where no template puts anything around it, must be one line and no traceback of torch."""
+    model, tokenizer = one
+    assert answer(model, tokenizer, [{"role": "user", "content": ""}], GREEDY, lambda text: None).text
+    tokenizer.chat_template = None
+    with pytest.raises(UserError, match=r"^the prompt is empty, and nothing stands before it; give some text"):
+        answer(model, tokenizer, [{"role": "user", "content": ""}], GREEDY, lambda text: None)
