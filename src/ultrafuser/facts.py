@@ -19,12 +19,18 @@ LIBRARIES = ("torch", "transformers", "lm_eval")  # those whose version can chan
 def run_facts(seed: int) -> dict[str, str]:
     """Facts about this process, in the order in which a report shows them."""
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": f"{_program()} {shlex.join(sys.argv[1:])}".rstrip(),
         "seed": str(seed),
         "versions": ", ".join(versions()),
         "machine": machine(),
         "commit": commit(),
     }
+
+
+def _program() -> str:
+    """What was started, as it is typed: ``ultrafuser``, ``python -m ultrafuser``."""
+    module = sys.modules["__main__"].__spec__  # of what ``python -m`` runs; a package's is its ``__main__``
+    return f"python -m {module.name.removesuffix('.__main__')}" if module else shlex.quote(Path(sys.argv[0]).name)
 
 
 def versions() -> list[str]:
