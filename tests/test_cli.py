@@ -123,7 +123,10 @@ def test_script(tmp_path: Path) -> None:
         ("train ./nowhere --data d.jsonl --out o --learning-rate 1,0", "stage 'joint': --learning-rate 0.0: must be above 0"),
         ("run miniwrold", "miniwrold: no such recipe; did you mean 'miniworld'?"),
         ("run miniworld seed", "miniworld: override 'seed' is not of the form key.sub=value"),
+        ("run miniworld dry_run=[", "miniworld: dry_run=[: is not valid YAML"),
         ("generate ./nowhere hi", "./nowhere: no such directory"),
+        ("generate seed=3 hi", "seed=3: no such directory"),  # not `--seed 3`, which was not typed
+        ("fuse out=a b --out o", "name 'out=a' is not valid"),
         ("chat ./nowhere", "./nowhere: no such directory"),
         ("inspect ./nowhere hi", "./nowhere: no such directory"),
         ("generate ./nowhere hi --device gpu9", "--device gpu9: no such kind of device"),
@@ -175,6 +178,7 @@ def test_what_a_model_is_told_may_be_empty() -> None:
         ("out: already exists", "out: already exists"),
         ("runs/seed=3: no such file", "runs/seed=3: no such file"),
         ("data.seed=3: must be", "data.seed=3: must be"),
+        ("domain 'seed=3' is given twice", "domain 'seed=3' is given twice"),
     ],
 )
 def test_mistakes_name_options_as_they_are_typed(told: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:

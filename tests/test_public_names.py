@@ -6,6 +6,7 @@ import inspect
 import pydoc
 import subprocess
 import sys
+from collections import UserList, deque
 
 import pytest
 
@@ -87,6 +88,14 @@ def test_a_list_is_shown_where_it_would_do():
         ultrafuser.train("m", "d", "o", stages=STAGE)
     with pytest.raises(UserError, match=r"must be Sequence\[Stage\]$"):
         ultrafuser.train("m", "d", "o", stages="gate")
+
+
+@pytest.mark.parametrize("kind", [tuple, deque, UserList])
+def test_any_sequence_is_a_list(kind):
+    """Catches a sequence of another class refused for not being one."""
+    for name, args in (("fuse", (kind(["./nowhere", "b"]), "o")), ("train", ("./nowhere", kind(["d.jsonl"]), "o"))):
+        with pytest.raises(UserError, match=r"nowhere: no such directory"):
+            getattr(ultrafuser, name)(*args)
 
 
 def test_arguments_too_few_or_unknown():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, Literal, TypeVar
 
@@ -30,7 +30,7 @@ WANTED = {
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
     **dict.fromkeys(("string_type", "string_unicode"), "must be text, in quotes if need be"),
     **dict.fromkeys(("model_type", "dataclass_type", "dict_type"), "must be keys with their values"),
-    **dict.fromkeys(("tuple_type", "sequence_str"), "must be a list"),
+    **dict.fromkeys(("tuple_type", "sequence_str", "is_instance_of"), "must be a list"),
     "unexpected_positional_argument": "must be given by its name",
     "finite_number": "must be finite",
     "greater_than_equal": "must be at least {ge:g}",
@@ -93,6 +93,8 @@ def called_plainly(function: Function) -> Function:
 
 def _is_of(kind: Any, value: Any) -> bool:
     """Is ``value`` of this type as it is, not only when converted?"""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = list(value)  # strictly, pydantic takes no other kinds for a sequence
     try:
         TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError:

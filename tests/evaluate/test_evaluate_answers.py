@@ -63,7 +63,8 @@ def test_stops_at_every_end_of_the_generation_config(model, tokenizer, monkeypat
 def test_greedy_whatever_the_model_ships(model, tokenizer, monkeypatch):
     """Models ship settings for sampling, beams, and padding that is no token; scores must not depend on them, nor change them."""
     plain = generate_answers(model, tokenizer, PROMPTS, max_new_tokens=8, progress=False)
-    for name, value in {"do_sample": True, "temperature": 5.0, "top_p": 0.9, "num_beams": 3, "pad_token_id": -1}.items():
+    shipped = {"do_sample": True, "temperature": 5.0, "top_p": 0.9, "num_beams": 3, "num_return_sequences": 2}
+    for name, value in (shipped | {"pad_token_id": -1, "stop_strings": ["never said"]}).items():
         monkeypatch.setattr(model.generation_config, name, value)
     assert generate_answers(model, tokenizer, PROMPTS, max_new_tokens=8, progress=False) == plain
     assert model.generation_config.do_sample is True

@@ -126,10 +126,11 @@ def test_broken_official_prompts(folder: Path) -> None:
     write_jsonl(folder / "eval" / "mt_bench_judge_prompts.jsonl", OFFICIAL[:3])
     with FakeEndpoint() as server, pytest.raises(UserError, match="no prompt 'single-math-v1-multi-turn'"):
         run_mt_bench(lambda batch: pytest.fail("asked"), settings(server, folder))
-    unknown = [record | {"prompt": record["prompt"] + "{rubric}"} if "turn" in record["name"] else record for record in OFFICIAL]
-    write_jsonl(folder / "eval" / "mt_bench_judge_prompts.jsonl", unknown)
-    with FakeEndpoint() as server, pytest.raises(UserError, match=r"the prompt for 2 turns cannot be filled in \('rubric'\)"):
-        run_mt_bench(lambda batch: pytest.fail("asked"), settings(server, folder))
+    for field, why in (("{rubric}", "'rubric'"), ("{question_1.text}", "'str' object has no attribute 'text'")):
+        unknown = [record | {"prompt": record["prompt"] + field * ("turn" in record["name"])} for record in OFFICIAL]
+        write_jsonl(folder / "eval" / "mt_bench_judge_prompts.jsonl", unknown)
+        with FakeEndpoint() as server, pytest.raises(UserError, match=rf"the prompt for 2 turns cannot be filled in \({why}\)"):
+            run_mt_bench(lambda batch: pytest.fail("asked"), settings(server, folder))
 
 
 def test_empty_answers_and_impossible_marks(folder: Path) -> None:

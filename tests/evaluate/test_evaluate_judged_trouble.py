@@ -156,7 +156,7 @@ def test_judge_that_lists_no_models(folder: Path) -> None:
             assert run_alpaca_eval(model(mixed), settings(server, folder)).value == CLEAN
         asked = [body["messages"][-1]["content"] for body in server.requests]
         assert [GREETED in text for text in asked] == [True] + [False] * 2 * COUNT
-        with pytest.raises(UserError, match=r"refuses any question \(error: "):
+        with pytest.raises(UserError, match=r"refuses any question \(error: .*\); check --judge-url"):
             server.context = 1
             run_alpaca_eval(never, settings(server, folder, store=folder / "other.sqlite"))
     with Unlisted(script=greets) as server:  # moved: what another URL has answered says nothing of this one

@@ -275,6 +275,7 @@ def test_space_is_checked_before_writing(unlike: list[Path], tmp_path: Path, mon
         ({"templates": ["chatml", "plain"]}, "2 chat templates for 3 specialists"),
         ({"templates": ["chatmel"]}, "did you mean 'chatml'"),
         ({"templates": "chatml"}, "^templates='chatml': must be a list$"),
+        ({"templates": 3}, "^templates=3: must be a list$"),
         ({"seed": -1}, "^seed=-1: must be at least 0$"),
         ({"overwrite": 3}, "^overwrite=3: must be true or false$"),
         ({"sed": 1}, "^sed: unknown key; did you mean 'seed'"),

@@ -24,7 +24,8 @@ def test_settings_for_another_use_are_neither_told_nor_fatal(one, caplog):
     model, tokenizer = one
     messages = [{"role": "user", "content": "What is 12 and 30?"}]
     plain = answer(model, tokenizer, messages, GREEDY, lambda text: None)
-    for name, value in {"num_beams": 4, "max_length": 4096, "do_sample": True, "temperature": 5.0, "top_p": 0.9}.items():
+    beams = {"num_beams": 4, "num_return_sequences": 2, "early_stopping": True, "stop_strings": ["never said"]}
+    for name, value in (beams | {"max_length": 4096, "do_sample": True, "temperature": 5.0, "top_p": 0.9}).items():
         setattr(model.generation_config, name, value)
     caplog.clear()
     assert answer(model, tokenizer, messages, GREEDY, lambda text: None) == plain

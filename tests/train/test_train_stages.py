@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
-from training_world import DOMAINS, QUIET, conversations, make_dataset, message, weights
+from training_world import DOMAINS, QUIET, conversations, make_dataset, make_fused, message, weights
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-import ultrafuser  # noqa: F401  (registers the fused model)
+import ultrafuser
 from reference import fuse_by_hand, tiny_llama
 from tiny import tiny_tokenizer
 from ultrafuser.data.conversations import Conversation
 from ultrafuser.errors import UserError
+from ultrafuser.model.configuration_ultrafuser import REMOTE_CODE_FILES
 from ultrafuser.train.callbacks import ProgressBar
 from ultrafuser.train.metrics import MetricWindow, collapsed_onto
 from ultrafuser.train.run import train, train_stage
@@ -160,6 +162,18 @@ def test_gate_stage_rewrites_the_gate_file_alone(fused, tmp_path):
     shard = next(name for name in source if name.name.startswith("model-"))
     assert after[shard].samefile(source[shard])
     assert "| gate | gate | 2 | 2 | 0.01, cosine |" in (out / "README.md").read_text()
+
+
+def test_a_stage_writes_the_code_that_has_trained(tmp_path):
+    """Catches a result that runs older code than this package's where the package is not installed."""
+    fused = make_fused(tmp_path)
+    (fused / "cache_ultrafuser.py").unlink()
+    (fused / "modeling_ultrafuser.py").write_text("old")
+    stages = (Stage("gate", "gate", steps=1, per_domain=2),)
+    out = train(fused, conversations(), tmp_path / "out", stages=stages, settings=settings())
+    package = Path(ultrafuser.__file__).parent / "model"
+    for name in REMOTE_CODE_FILES:
+        assert (out / name).read_bytes() == (package / name).read_bytes()
 
 
 def test_joint_and_lora_stages_move_what_they_should(tmp_path, fused):

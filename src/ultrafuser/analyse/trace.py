@@ -89,7 +89,7 @@ def trace_answer(model: Any, tokenizer: Any, messages: Messages, max_new_tokens:
     input_ids = torch.tensor([prompt], device=model.device)  # (1, L)
     model.eval()
     with torch.inference_mode():
-        output = model.generate(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), **options)
+        output = model.generate(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), tokenizer=tokenizer, **options)
     ids = output[0].tolist()
     encoded = EncodedConversation(ids, [place >= len(prompt) for place in range(len(ids))], [len(ids)])
     conversation = Conversation(domain, [dict(message) for message in messages], "prompt")

@@ -44,7 +44,8 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            error.args = (_as_typed(str(error), {parameter.name: parameter.opts[0] for parameter in self.params}),)
+            options = {parameter.name: parameter.opts[0] for parameter in self.params}
+            error.args = (_as_typed(str(error), options, " ".join(map(str, ctx.params.values()))),)
             raise
 
 
@@ -92,10 +93,10 @@ def _told(error: TyperException) -> str:
     return error.format_message().rstrip(".")
 
 
-def _as_typed(message: str, options: dict[str, str]) -> str:
-    """``message`` with the arguments of Python functions as the options they were typed as."""
-    named = re.compile(rf"(?<![\w./-])({'|'.join(map(re.escape, options))})(?:=|: (?='))")
-    return named.sub(lambda found: f"{options[found[1]]} ", message)
+def _as_typed(message: str, options: dict[str, str], typed: str) -> str:
+    """``message`` with the arguments of Python functions as options; what was ``typed`` like one, a file ``seed=3``, stays."""
+    named = re.compile(rf"(?<![\w./'-])({'|'.join(map(re.escape, options))})(?:=|: (?='))")
+    return named.sub(lambda found: found[0] if found[0] in typed else f"{options[found[1]]} ", message)
 
 
 app = CommandTable(

@@ -48,13 +48,13 @@ def generate_answers(
     answers = [""] * len(encoded)
     model.eval()
     for batch in track(batches, "Answering", console=Console(stderr=True), disable=not progress, transient=True):
-        for index, ids in zip(batch, _generate(model, [encoded[index] for index in batch], options), strict=True):
+        for index, ids in zip(batch, _generate(model, tokenizer, [encoded[index] for index in batch], options), strict=True):
             answers[index] = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
     return answers
 
 
 @torch.inference_mode()
-def _generate(model: Any, prompts: Sequence[list[int]], options: Mapping[str, Any]) -> list[list[int]]:
+def _generate(model: Any, tokenizer: Any, prompts: Sequence[list[int]], options: Mapping[str, Any]) -> list[list[int]]:
     """Continue one batch of prompts; each answer is cut before its first end token."""
     width = max(map(len, prompts))
     padded = [[options["pad_token_id"]] * (width - len(ids)) + ids for ids in prompts]
@@ -62,6 +62,7 @@ def _generate(model: Any, prompts: Sequence[list[int]], options: Mapping[str, An
     output = model.generate(
         input_ids=torch.tensor(padded, device=model.device),  # (B, T)
         attention_mask=torch.tensor(mask, device=model.device),
+        tokenizer=tokenizer,  # for settings that end an answer at a string
         **options,
     )
     ends, answers = options["eos_token_id"], output[:, width:].tolist()

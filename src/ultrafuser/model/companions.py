@@ -51,11 +51,16 @@ def write_companions(
     config.pad_token_id = lineup.tokenizer.pad_token_id
     config.save_pretrained(folder)
     write_json(folder / "generation_config.json", fused_generation(specialists, config))
-    for name in REMOTE_CODE_FILES:
-        shutil.copyfile(Path(__file__).with_name(name), folder / name)
+    write_code(folder)
     for one, template, end in zip(specialists, templates, lineup.plan.end_sources, strict=True):
         write_own(folder / "specialists" / one.name, one, template, end_token_id=end)
     write_text(folder / "README.md", model_card(specialists, lineup, config))
+
+
+def write_code(folder: Path) -> None:
+    """Write the code that the checkpoint in ``folder`` runs where this package is not installed."""
+    for name in REMOTE_CODE_FILES:
+        shutil.copyfile(Path(__file__).with_name(name), folder / name)
 
 
 def write_own(folder: Path, one: Specialist, template: str | None, *, end_token_id: int) -> None:

@@ -13,7 +13,8 @@ GREEDY: dict[str, Any] = {"do_sample": False, **dict.fromkeys(("temperature", "t
 def answer_options(model: Any, end: int | None, max_new_tokens: int) -> dict[str, Any]:
     """Options for an answer of at most ``max_new_tokens``; ``end`` ends it where the model's generation settings name no token.
 
-    Neither beams, which cannot be told word by word, nor the settings' own ``max_length``. The padding need only be some token.
+    One answer without beams, which cannot be told word by word, and not the settings' own ``max_length``. The padding need only
+    be some token.
     Raises `UserError` as `end_tokens` does.
     """
     ends = end_tokens(model) or ([] if end is None else [end])
@@ -22,6 +23,7 @@ def answer_options(model: Any, end: int | None, max_new_tokens: int) -> dict[str
         "max_new_tokens": max_new_tokens,
         "max_length": None,
         "num_beams": 1,
+        "num_return_sequences": 1,
         "eos_token_id": ends or None,
         "pad_token_id": next(token for token in (pad, *ends, 0) if token is not None and token >= 0),
         "return_dict_in_generate": False,

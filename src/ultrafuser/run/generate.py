@@ -101,7 +101,9 @@ def answer(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding, w
     longest = min(decoding.max_new_tokens, positions(model) - len(ids))
     options = decoding.options() | answer_options(model, tokenizer.eos_token_id, longest)
     try:
-        output = model.generate(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), streamer=teller, **options)
+        output = model.generate(
+            input_ids=input_ids, attention_mask=torch.ones_like(input_ids), tokenizer=tokenizer, streamer=teller, **options
+        )
     except KeyboardInterrupt:
         return Answer(teller.text, interrupted=True)
     made = output[0, len(ids) :].tolist()

@@ -2,7 +2,8 @@
 
 Weight files that hold nothing that moved are hard links to the source's where the file system allows it, so a gate stage
 costs the disk next to nothing and leaves the specialists' weights as they were, bit for bit. All other files are copied:
-people edit them, and an edit must not reach back into the source.
+people edit them, and an edit must not reach back into the source. But the code is that which has trained: the source's may be
+older, and wrong for the transformers of today.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 
 from ultrafuser.io import new_directory
+from ultrafuser.model.companions import write_code
 from ultrafuser.model.safetensors_stream import write_file
 from ultrafuser.model.tensors import cast, from_memory, read_header
 
@@ -29,6 +31,7 @@ def write_result(source: Path, moved: dict[str, torch.Tensor], target: Path) -> 
     """
     with new_directory(target) as staging:
         link_tree(source, staging)
+        write_code(staging)
         for file in sorted(staging.glob("*.safetensors")):
             tensors = read_header(source / file.name)
             if tensors.keys().isdisjoint(moved):

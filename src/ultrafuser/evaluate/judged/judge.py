@@ -92,7 +92,8 @@ class Judge:
         request = self._request(JudgePrompt(GREETING, None), len(known), "greeting")  # of each URL another attempt
         (answer,) = self.engine.answer([request])
         if answer.failed:
-            raise UserError(f"judge {self.settings.base_url}: refuses any question ({_shortened(answer.finish_reason)})")
+            why = _shortened(answer.finish_reason)
+            raise UserError(f"judge {self.settings.base_url}: refuses any question ({why}); check --judge-url and --judge-model")
 
     def ask(
         self,

@@ -63,7 +63,7 @@ def official_prompts(records: Sequence[Mapping[str, str]]) -> dict[str, Mapping[
         for references in (0, turns):
             try:
                 _official([""] * turns, [""] * turns, [""] * references, found)
-            except (KeyError, IndexError, ValueError) as error:
+            except (LookupError, ValueError, AttributeError, TypeError) as error:
                 what = f"the prompt for {plural(turns, 'turn')} cannot be filled in ({error})"
                 raise UserError(f"mt_bench_judge_prompts: {what}; remove the file to be judged by our own prompts") from None
     return {name: found[name] for name in OFFICIAL_GRADING}
