@@ -32,6 +32,14 @@ def test_settings_for_another_use_are_neither_told_nor_fatal(one, caplog):
     assert caplog.messages == []
 
 
+def test_settings_that_cannot_be_carried_out(one):
+    """Sampling at a temperature of 0, a usual slip in a shipped file, must be one line that names the file, and no traceback."""
+    model, tokenizer = one
+    model.generation_config.do_sample, model.generation_config.temperature = True, 0.0
+    with pytest.raises(UserError, match=r"its generation settings cannot be carried out \(.*\); correct its generation_config"):
+        answer(model, tokenizer, [{"role": "user", "content": "What?"}], Decoding(4), lambda text: None)
+
+
 def test_nothing_to_be_continued(one):
     """An empty prompt, where no template puts anything around it, must be one line and no traceback of torch."""
     model, tokenizer = one

@@ -119,6 +119,19 @@ def test_held_out_conversations_too_long_for_the_model(place, tmp_path):
     assert "word word" in (out / "tokens.svg").read_text()  # of the one that is cut, its first exchange
 
 
+def test_held_out_conversations_of_which_none_fits(place, tmp_path):
+    """Catches a line that calls them training data, or advises a larger max_length where the models have no more positions."""
+    write_data(tmp_path, count=2)
+    messages = [{"role": "user", "content": "word " * 600}, {"role": "assistant", "content": "yes"}]
+    rows = [json.loads(line) for line in (tmp_path / "heldout.jsonl").read_text().splitlines()]
+    kept = [row for row in rows if row["domain"] != "text"] + [{"domain": "text", "messages": messages}]
+    (tmp_path / "heldout.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    changes = [f"data.directory={tmp_path}", f"output={tmp_path / 'out'}", "data.max_length=4096"]
+    line = r"^domain 'text': its only held-out conversation is longer than the models' 512 positions; add shorter ones$"
+    with pytest.raises(UserError, match=line):
+        run_recipe(load_recipe(place / "recipe.yaml", changes), dry_run=True)
+
+
 def test_plan_shows_what_is_written_in_the_recipe(place, tmp_path, capsys):
     """Catches brackets in a description or a path that are taken for markup: left out, or a traceback."""
     folder = tmp_path / "[red]"
@@ -178,7 +191,10 @@ def test_mistake_in_the_data_loses_and_leaves_nothing(place, finished, tmp_path)
     ("change", "line"),
     [
         ("specialists.2.template=null", "specialist 'math'.* no chat template"),
-        ("data.max_length=3", "domain 'text' has no example to train on: all 12 are longer than max_length 3"),
+        (
+            "data.max_length=3",
+            "domain 'text': all 12 training conversations are longer than max_length 3; raise it",
+        ),
         ("specialists.1.path={folder}/runs/none", "no such directory"),
         ("output={folder}/runs/code", "is or holds .*runs/code/model, which is read from"),
     ],

@@ -235,6 +235,14 @@ def test_names_of_data_beside_conversations(fused, tmp_path):
         start(fused, [*conversations(), data], tmp_path / "out")
 
 
+def test_conversations_without_a_response(fused, tmp_path):
+    """Catches one that is called too long because it has no turn that could fit."""
+    asked = Conversation("text", [{"role": "user", "content": "What?"}], "here")
+    with pytest.raises(UserError, match=r"^here: has no response; end with the assistant's message$"):
+        start(fused, [*conversations(), asked], tmp_path / "out")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_domains_given_wrongly(fused, tmp_path):
     """Catches the second of two alike told to have no example, and one text taken for a list of letters."""
     with pytest.raises(UserError, match=r"domains='text': must be Sequence\[str\] \| None, such as \['text'\]"):

@@ -19,7 +19,7 @@ from ultrafuser.data.collate import Collator
 from ultrafuser.data.conversations import Conversation
 from ultrafuser.data.dataset import IGNORED
 from ultrafuser.errors import UserError
-from ultrafuser.model.decoding import GREEDY, answer_options
+from ultrafuser.model.decoding import GREEDY, answer_options, generate
 from ultrafuser.tokens.encode import EncodedConversation, encode_conversation, encode_prompt
 from ultrafuser.tokens.pieces import read_pieces
 
@@ -89,7 +89,7 @@ def trace_answer(model: Any, tokenizer: Any, messages: Messages, max_new_tokens:
     input_ids = torch.tensor([prompt], device=model.device)  # (1, L)
     model.eval()
     with torch.inference_mode():
-        output = model.generate(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), tokenizer=tokenizer, **options)
+        output = generate(model, input_ids=input_ids, attention_mask=torch.ones_like(input_ids), tokenizer=tokenizer, **options)
     ids = output[0].tolist()
     encoded = EncodedConversation(ids, [place >= len(prompt) for place in range(len(ids))], [len(ids)])
     conversation = Conversation(domain, [dict(message) for message in messages], "prompt")

@@ -83,7 +83,7 @@ def encode_dataset(
     """Tokenise ``conversations`` with the pieces of the tokenizer's chat template; domain ids are places in ``domains``.
 
     Warns with the summary if anything was cut or dropped. Raises `UserError` for a bad ``max_length``, an unknown domain, a
-    domain without an example that fits, or a chat template that cannot be read.
+    conversation without a response, a domain without an example that fits, or a chat template that cannot be read.
     """
     if max_length < 1:
         raise UserError(f"max_length is {max_length}; it must be at least 1")
@@ -93,6 +93,8 @@ def encode_dataset(
     for conversation in track(conversations, "Tokenising", console=Console(stderr=True), disable=not progress):
         require_domain(conversation.domain, domains, conversation.where)
         encoded = encode_conversation(tokenizer, pieces, conversation.messages)
+        if not encoded.turn_ends:
+            raise UserError(f"{conversation.where}: has no response; end with the assistant's message")
         length = fitting_length(encoded.turn_ends, max_length)
         if length == 0:
             dropped[conversation.domain] += 1

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from ultrafuser.model.decoding import GREEDY, answer_options
+from ultrafuser.model.decoding import GREEDY, answer_options, generate
 from ultrafuser.tokens.encode import encode_prompt
 from ultrafuser.tokens.pieces import read_pieces
 
@@ -59,7 +59,8 @@ def _generate(model: Any, tokenizer: Any, prompts: Sequence[list[int]], options:
     width = max(map(len, prompts))
     padded = [[options["pad_token_id"]] * (width - len(ids)) + ids for ids in prompts]
     mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
-    output = model.generate(
+    output = generate(
+        model,
         input_ids=torch.tensor(padded, device=model.device),  # (B, T)
         attention_mask=torch.tensor(mask, device=model.device),
         tokenizer=tokenizer,  # for settings that end an answer at a string

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ultrafuser.errors import UserError
+import torch
+
+from ultrafuser.errors import UserError, first_line
 
 # The likeliest token at every step. What samples is None: unused, it would be warned about.
 GREEDY: dict[str, Any] = {"do_sample": False, **dict.fromkeys(("temperature", "top_p", "top_k", "min_p", "typical_p"))}
@@ -28,6 +30,21 @@ def answer_options(model: Any, end: int | None, max_new_tokens: int) -> dict[str
         "pad_token_id": next(token for token in (pad, *ends, 0) if token is not None and token >= 0),
         "return_dict_in_generate": False,
     }
+
+
+def generate(model: Any, **options: Any) -> torch.Tensor:
+    """Token ids (B, T) from ``model.generate(**options)``, int64; only the settings that the model ships may be at fault.
+
+    Raises `UserError` for settings that cannot be carried out, such as sampling at a temperature of 0.
+    """
+    try:
+        output: torch.Tensor = model.generate(**options)
+    except ValueError as error:
+        raise UserError(
+            f"{model.name_or_path}: its generation settings cannot be carried out ({first_line(error)}); "
+            "correct its generation_config.json"
+        ) from error
+    return output
 
 
 def end_tokens(model: Any) -> list[int]:

@@ -15,7 +15,7 @@ import torch
 from transformers import TextStreamer
 
 from ultrafuser.errors import UserError, plural
-from ultrafuser.model.decoding import GREEDY, answer_options
+from ultrafuser.model.decoding import GREEDY, answer_options, generate
 from ultrafuser.tokens.encode import encode_prompt, require_unicode
 from ultrafuser.tokens.pieces import read_pieces
 
@@ -101,8 +101,8 @@ def answer(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding, w
     longest = min(decoding.max_new_tokens, positions(model) - len(ids))
     options = decoding.options() | answer_options(model, tokenizer.eos_token_id, longest)
     try:
-        output = model.generate(
-            input_ids=input_ids, attention_mask=torch.ones_like(input_ids), tokenizer=tokenizer, streamer=teller, **options
+        output = generate(
+            model, input_ids=input_ids, attention_mask=torch.ones_like(input_ids), tokenizer=tokenizer, streamer=teller, **options
         )
     except KeyboardInterrupt:
         return Answer(teller.text, interrupted=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ultrafuser.data.conversations import Conversation, read_conversations
-from ultrafuser.data.dataset import encode_dataset, fitting_length
+from ultrafuser.data.dataset import fitting_length
 from ultrafuser.decontaminate import warn_if_unchecked
 from ultrafuser.errors import UserError
 from ultrafuser.miniworld.task import Task, to_record
@@ -129,10 +129,3 @@ def fitting_messages(conversation: Conversation, tokenizer: Any, pieces: Templat
     ends = encode_conversation(tokenizer, pieces, conversation.messages).turn_ends
     left_out = sum(end > max_length for end in ends)
     return conversation.messages[: len(conversation.messages) - 2 * left_out] if left_out < len(ends) else []
-
-
-def require_fitting(conversations: Sequence[Conversation], tokenizer: Any, max_length: int) -> None:
-    """Raise `UserError` for a domain of which no conversation fits; encodes no more than it needs to tell."""
-    for domain, group in by_domain(conversations).items():
-        if not any(token_counts(group, tokenizer, max_length)):
-            encode_dataset(group, tokenizer, domains=[domain], max_length=max_length, progress=False)  # says what is wrong

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ultrafuser.errors import UserError
 from ultrafuser.model.adapters import is_adapter, read_adapter_config
 from ultrafuser.model.digest import model_digest
 from ultrafuser.model.fuse import choose_dtype
@@ -20,7 +21,7 @@ from ultrafuser.model.layout import fused_config
 from ultrafuser.model.lineup import OWN, LineUp, line_up, resolve_templates
 from ultrafuser.model.quantise import require_quantiser
 from ultrafuser.model.sources import Specialist, open_specialists
-from ultrafuser.run.materials import Materials, require_fitting
+from ultrafuser.run.materials import Materials, by_domain, token_counts
 from ultrafuser.run.scratch import outline
 from ultrafuser.schema import Recipe
 
@@ -66,8 +67,13 @@ def open_sources(recipe: Recipe, materials: Materials) -> Sources:
 
 def _require_fitting(recipe: Recipe, materials: Materials, sources: Sources) -> None:
     """The fused template is at least as long as every specialist's, so what fits with it fits with all."""
-    for conversations in (materials.train, materials.heldout):
-        require_fitting(conversations, sources.lineup.tokenizer, sources.longest(recipe))
+    longest = sources.longest(recipe)
+    limit = f"max_length {longest}; raise it or" if longest == recipe.data.max_length else f"the models' {longest} positions;"
+    for what, conversations in (("training", materials.train), ("held-out", materials.heldout)):
+        for domain, group in by_domain(conversations).items():
+            if not any(token_counts(group, sources.lineup.tokenizer, longest)):
+                its = f"its only {what} conversation is" if len(group) == 1 else f"all {len(group)} {what} conversations are"
+                raise UserError(f"domain '{domain}': {its} longer than {limit} add shorter ones")
 
 
 def template_names(recipe: Recipe) -> list[str] | None:

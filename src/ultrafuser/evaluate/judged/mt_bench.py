@@ -135,7 +135,9 @@ def _judge(chats: Sequence[Chat], judge: Judge, official: Mapping[str, Mapping[s
     def so_far(judgements: Sequence[Judgement[float]]) -> str:
         take(judgements)
         marks = sum(mark is not None for chat in chats for mark in chat.marks)
-        return "mean mark {:.2f} ± {:.2f}".format(*_mean(chats)) + f" over {marks} of {TURNS * len(chats)} answers"
+        mean, error = _mean(chats)
+        spread = "" if math.isnan(error) else f" ± {error:.2f}"  # none of a single question
+        return f"mean mark {mean:.2f}{spread} over {marks} of {TURNS * len(chats)} answers"
 
     take(judge.ask([chat.prompt(turn, official) for chat, turn in asked], parse_rating, so_far, TASK))
 
