@@ -17,10 +17,12 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "fuse": "ultrafuser.model.fuse",
+    "FuseOptions": "ultrafuser.model.fuse",
     "check": "ultrafuser.model.check",
     "extract": "ultrafuser.model.extract",
     "average_merge": "ultrafuser.model.merge",
     "Stage": "ultrafuser.train.stage",
+    "TrainSettings": "ultrafuser.train.stage",
     "UltraFuserConfig": "ultrafuser.model.configuration_ultrafuser",
     "UltraFuserForCausalLM": "ultrafuser.model.modeling_ultrafuser",
     "UserError": "ultrafuser.errors",

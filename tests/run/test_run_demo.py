@@ -45,6 +45,7 @@ def test_demo_leaves_every_model_every_score_and_a_report(finished):
     assert {record["domain"] for record in records} == {"text", "code", "math", "mixed"}
     page = (finished / "report.html").read_text()
     assert "<svg" in page and "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+    assert "mean: without mixed" in page and "\n\nmean: without mixed\n\n" in (finished / "results.md").read_text()
     assert (finished / "tokens.svg").read_text().startswith("<svg")
 
 

@@ -104,6 +104,8 @@ class Run:
     def say_where(self, folder: Path, table: ScoreTable) -> None:
         """Show the scores, and where everything is now."""
         self.console.print(table.to_rich())
+        for remark in table.remarks():
+            self.console.print(remark, markup=False, highlight=False)
         report, model = folder / "report.html", folder / "model"
         self.console.print(f"{report}  all results, with answers coloured by specialist", markup=False, soft_wrap=True)
         self.console.print(f"{model}  the fused model: ultrafuser chat {model}", markup=False, soft_wrap=True)

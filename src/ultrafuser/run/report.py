@@ -51,8 +51,8 @@ def write_results(folder: Path, materials: Materials, table: ScoreTable, recipe:
     )
     write_report(folder / "report.html", report)
     write_text(folder / "tokens.svg", tokens_svg(_picture(examples), names))
-    lines = [f"# {recipe.name}", table.to_markdown(), *(f"- {name}: {value}" for name, value in facts.items())]
-    write_text(folder / "results.md", "\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:]) + "\n")
+    made = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    write_text(folder / "results.md", "\n\n".join([f"# {recipe.name}", table.to_markdown(), *table.remarks(), made]) + "\n")
     write_json(folder / "results.json", data | {"facts": facts, "table": table.to_dict(), "routing": routing.to_dict()})
 
 
