@@ -126,10 +126,11 @@ def test_held_out_conversations_of_which_none_fits(place, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "heldout.jsonl").read_text().splitlines()]
     kept = [row for row in rows if row["domain"] != "text"] + [{"domain": "text", "messages": messages}]
     (tmp_path / "heldout.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
-    changes = [f"data.directory={tmp_path}", f"output={tmp_path / 'out'}", "data.max_length=4096"]
     line = r"^domain 'text': its only held-out conversation is longer than the models' 512 positions; add shorter ones$"
-    with pytest.raises(UserError, match=line):
-        run_recipe(load_recipe(place / "recipe.yaml", changes), dry_run=True)
+    for most in (4096, 512):
+        changes = [f"data.directory={tmp_path}", f"output={tmp_path / 'out'}", f"data.max_length={most}"]
+        with pytest.raises(UserError, match=line):
+            run_recipe(load_recipe(place / "recipe.yaml", changes), dry_run=True)
 
 
 def test_plan_shows_what_is_written_in_the_recipe(place, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The options of ``generate`` that all who let a model answer share: how long, where an answer ends, and greedy decoding."""
+"""How all who let a model answer call ``generate``: how long, where an answer ends, greedily; what is told where it cannot be."""
 
 from __future__ import annotations
 

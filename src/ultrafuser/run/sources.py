@@ -67,8 +67,8 @@ def open_sources(recipe: Recipe, materials: Materials) -> Sources:
 
 def _require_fitting(recipe: Recipe, materials: Materials, sources: Sources) -> None:
     """The fused template is at least as long as every specialist's, so what fits with it fits with all."""
-    longest = sources.longest(recipe)
-    limit = f"max_length {longest}; raise it or" if longest == recipe.data.max_length else f"the models' {longest} positions;"
+    longest, positions = sources.longest(recipe), sources.fused_config(recipe).max_position_embeddings
+    limit = f"max_length {longest}; raise it or" if longest < positions else f"the models' {positions} positions;"
     for what, conversations in (("training", materials.train), ("held-out", materials.heldout)):
         for domain, group in by_domain(conversations).items():
             if not any(token_counts(group, sources.lineup.tokenizer, longest)):
