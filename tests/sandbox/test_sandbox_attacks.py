@@ -100,7 +100,10 @@ except BlockingIOError:
 def test_background_process_is_seen_while_the_program_runs() -> None:
     """Catches a search for processes that never finds any, which would make the test above empty."""
     mark = f"sleeper-{secrets.token_hex(8)}"
-    with subprocess.Popen([mark, "-I", "-S", "-c", "input()"], executable=sys.executable, stdin=subprocess.PIPE) as process:
+    command = [mark, "-I", "-S", "-c", "input('up')"]
+    with subprocess.Popen(command, executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        # Popen returns when exec closes its pipe, which is before the kernel has the new command line.
+        assert process.stdout is not None and process.stdout.read(2) == b"up"
         assert running(mark)
         process.kill()
 
