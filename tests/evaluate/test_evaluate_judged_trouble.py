@@ -164,6 +164,19 @@ def test_judge_that_lists_no_models(folder: Path) -> None:
         assert len(server.requests) == 1
 
 
+def test_judge_that_was_only_greeted(folder: Path) -> None:
+    """Its yes passes for a verdict: the same command with another URL is refused."""
+
+    def killed(conversations: list) -> list[str]:
+        raise KeyboardInterrupt
+
+    with Unlisted(script=greets) as other, pytest.raises(KeyboardInterrupt):
+        run_alpaca_eval(killed, settings(other, folder))
+    assert len(other.requests) == 1
+    with FakeEndpoint(script=fair) as server:
+        assert run_alpaca_eval(model(mixed), settings(server, folder)).value == CLEAN
+
+
 # -- fails now and then: nothing of it shows in the score
 
 

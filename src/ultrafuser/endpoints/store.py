@@ -26,6 +26,7 @@ from ultrafuser.io import require_space
 FORMAT = 1  # in PRAGMA user_version
 ROOM = 64 * 2**20  # bytes that must be free before anything is bought: more than what is on its way can need
 CHUNK = 10_000  # keys in one query
+IDENTITY = "identity"  # the fact that says whose the store is
 _ROW = attrgetter(*(field.name for field in fields(ChatAnswer)))  # dataclasses.astuple would copy every value
 TABLES = """
     CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -111,10 +112,17 @@ class AnswerStore:
 
         ``identity`` should cover what decides answers apart from the requests: the models behind the names, their sampling.
         """
-        self._write("INSERT OR IGNORE INTO facts VALUES ('identity', ?)", [(identity,)])
-        (owner,) = self._read("SELECT value FROM facts WHERE name = 'identity'")[0]
-        if owner != identity:
+        self.remember(IDENTITY, identity)
+        if self.remembered(IDENTITY) != identity:
             raise UserError(f"{self.path}: holds the answers of another {whose}; give that {whose}, or another store")
+
+    def unclaim(self) -> None:
+        """Forget whose the store is; the next to claim it gets it."""
+        self._write("DELETE FROM facts WHERE name = ?", [(IDENTITY,)])
+
+    def remember(self, name: str, value: str = "") -> None:
+        """Keep a fact about the whole store; one of that name that is there stays."""
+        self._write("INSERT OR IGNORE INTO facts VALUES (?, ?)", [(name, value)])
 
     def add_requests(self, requests: Iterable[ChatRequest]) -> None:
         """Record what is going to be asked; what is known already keeps its step."""
@@ -152,6 +160,10 @@ class AnswerStore:
 
     # -- reading
 
+    def remembered(self, name: str) -> str | None:
+        """The value of a fact that `remember` has kept."""
+        return next((value for (value,) in self._read("SELECT value FROM facts WHERE name = ?", (name,))), None)
+
     def get_many(self, keys: Sequence[str]) -> dict[str, ChatAnswer]:
         """The answers to those of ``keys`` that have one."""
         query = "SELECT * FROM answers WHERE key IN (SELECT value FROM json_each(?))"
@@ -166,10 +178,13 @@ class AnswerStore:
         )
         return {step: Totals(*counts) for step, *counts in rows}
 
-    def endpoints(self, model: str) -> list[str]:
-        """The URLs that answers of the model of that name came from, in alphabetical order."""
-        query = "SELECT DISTINCT endpoint FROM answers JOIN requests USING (key) WHERE json_extract(content, '$.model') = ?"
-        return sorted(url for (url,) in self._read(query, (model,)))
+    def endpoints(self, model: str, besides: str = "") -> list[str]:
+        """The URLs that answers of the model of that name came from, but for those of step ``besides``, in alphabetical order."""
+        query = (
+            "SELECT DISTINCT endpoint FROM answers JOIN requests USING (key) "
+            "WHERE json_extract(content, '$.model') = ? AND step != ?"
+        )
+        return sorted(url for (url,) in self._read(query, (model, besides)))
 
     def spent(self) -> float:
         """USD for all answers."""

@@ -47,7 +47,7 @@ class State:
     """The tables in ``store``. Raises `UserError` where they cannot be written (a full disk)."""
 
     def __init__(self, store: AnswerStore) -> None:
-        self.connection, self.transaction = store.connection, store.transaction
+        self.connection, self.transaction, self._unclaim = store.connection, store.transaction, store.unclaim
         if not self.exists(store):
             with self.transaction():
                 for statement in filter(str.strip, TABLES.split(";")):
@@ -143,7 +143,7 @@ class State:
         with self.transaction():
             for table in ("topics", "items", "position"):
                 self.connection.execute(f"DELETE FROM {table}")
-            self.connection.execute("DELETE FROM facts WHERE name = 'identity'")  # what `AnswerStore.claim` wrote
+            self._unclaim()
 
     def _replace(self, table: str, columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> None:
         places = ", ".join("?" * len(columns))

@@ -17,7 +17,7 @@ import urllib.error
 from ultrafuser.endpoints.fetch import fetch, reason
 from ultrafuser.endpoints.store import AnswerStore
 from ultrafuser.errors import UserError, did_you_mean
-from ultrafuser.evaluate.judged.judge import open_judge
+from ultrafuser.evaluate.judged.judge import GREETING_STEP, open_judge
 from ultrafuser.evaluate.judged.settings import JudgeSettings
 
 SECONDS = 15.0
@@ -29,9 +29,9 @@ def require_same_judge(settings: JudgeSettings) -> None:
     if settings.moved or not settings.store.is_file():
         return
     url = settings.endpoint.base_url
-    with AnswerStore(settings.store, read_only=True) as store, store.transaction() as connection:
-        known = store.endpoints(settings.model)
-        accepted = connection.execute("SELECT 1 FROM facts WHERE name = ?", [_moved_to(settings)]).fetchone()
+    with AnswerStore(settings.store, read_only=True) as store:
+        known = store.endpoints(settings.model, besides=GREETING_STEP)
+        accepted = store.remembered(_moved_to(settings)) is not None
     if known and url not in known and not accepted:
         raise UserError(
             f"{settings.store}: holds verdicts of '{settings.model}' from {known[0]}, not from {url}; "
@@ -54,8 +54,8 @@ def check_judge(settings: JudgeSettings) -> None:
             f"judge {settings.endpoint.base_url}: has no model '{settings.model}', only {shown}{near}; check --judge-model"
         )
     if settings.moved:
-        with AnswerStore(settings.store) as store, store.transaction() as connection:
-            connection.execute("INSERT OR IGNORE INTO facts VALUES (?, '')", [_moved_to(settings)])
+        with AnswerStore(settings.store) as store:
+            store.remember(_moved_to(settings))
 
 
 def _moved_to(settings: JudgeSettings) -> str:

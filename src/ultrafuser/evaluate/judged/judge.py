@@ -32,6 +32,7 @@ TRIAL = 10
 AGAIN_TEMPERATURE = 0.7
 MAX_TOKENS = 2048
 GREETING: tuple[Message, ...] = ({"role": "user", "content": "Are you there? Answer with yes."},)
+GREETING_STEP = "greeting"
 T = TypeVar("T")
 Answer = Callable[[list[list[Message]]], list[str]]  # the model under test: its answers to a batch of message lists
 
@@ -89,7 +90,7 @@ class Judge:
         known = self.store.endpoints(self.settings.model)
         if self.settings.endpoint.base_url in known:
             return
-        request = self._request(JudgePrompt(GREETING, None), len(known), "greeting")  # of each URL another attempt
+        request = self._request(JudgePrompt(GREETING, None), len(known), GREETING_STEP)  # of each URL another attempt
         (answer,) = self.engine.answer([request])
         if answer.failed:
             why = _shortened(answer.finish_reason)
