@@ -184,6 +184,17 @@ def test_a_diverged_run_is_not_published(rate, fused, tmp_path):
     assert start(fused, conversations(), tmp_path / "out", ONE_STEP, overwrite=True).exists()  # as the message says
 
 
+def test_a_loss_that_has_risen_is_told(fused, tmp_path, caplog):
+    """Catches finite nonsense that is published as if it had learnt, and a doubt about one that has."""
+    for rate, told in [(10.0, ["stage 'joint': the loss has risen from"]), (1e-3, [])]:
+        caplog.clear()
+        stages = (Stage("joint", "all", steps=4, per_domain=4, learning_rate=rate),)
+        out = start(fused, conversations(), tmp_path / f"{rate}", stages)
+        assert [line[:38] for line in caplog.messages if "has risen" in line] == told
+        first, *_, last = read_strictly(out / "training" / "metrics.jsonl")
+        assert (last["loss"] > 1.25 * first["loss"]) == bool(told)
+
+
 def test_the_last_good_checkpoint_is_kept(fused, tmp_path, monkeypatch):
     """Catches a checkpoint written over by one that is no good, and a stop that comes later than the next log line."""
     compute_loss = StageTrainer.compute_loss

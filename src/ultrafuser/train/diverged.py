@@ -1,5 +1,7 @@
 """Stops training that has diverged: a number that is not finite never gets into the metrics or a checkpoint.
 
+Numbers that are finite may be nonsense too: a loss that has risen is told, and left to the user to judge.
+
 Adam's steps are bounded by the learning rate, so nearly always that was too high. The numbers looked at are on the CPU already,
 or about to be written: no step waits for this.
 """
@@ -7,8 +9,9 @@ or about to be written: no step waits for this.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +19,9 @@ from ultrafuser.errors import UserError
 from ultrafuser.train.checkpoint import checkpoints
 from ultrafuser.train.processes import any_process
 from ultrafuser.train.stage import Stage
+
+RISEN = 1.25  # times the first loss and
+FAR = 0.1  # nats above it: by more than batches differ
 
 
 def require_finite_metrics(metrics: Mapping[str, float], stage: Stage, step: int, folder: Path) -> None:
@@ -30,6 +36,17 @@ def require_finite_weights(weights: Mapping[str, torch.Tensor], stage: Stage, st
     own = [weight.to_local() if hasattr(weight, "to_local") else weight for weight in weights.values()]  # this process's share
     if any_process(not all(weight.isfinite().all() for weight in own), own[0].device):
         raise _diverged("weights are not finite", stage, step, folder)
+
+
+def risen_loss(history: Sequence[Mapping[str, Any]], stage: Stage) -> str | None:
+    """What to tell where a stage ends with a loss far above the one it began with; ``history``: its log lines."""
+    first, last = history[0], history[-1]
+    if last["loss"] <= max(RISEN * first["loss"], first["loss"] + FAR):
+        return None
+    return (
+        f"stage '{stage.name}': the loss has risen from {first['loss']:.4g} at step {first['step']} to {last['loss']:.4g} at step "
+        f"{last['step']}; try a learning rate lower than {stage.learning_rate:g}"
+    )
 
 
 def _diverged(what: str, stage: Stage, step: int, folder: Path) -> UserError:

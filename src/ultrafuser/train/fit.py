@@ -16,6 +16,7 @@ from ultrafuser.io import require_space
 from ultrafuser.train.callbacks import LogBeforeSaving, ProgressBar, StopOnInterrupt
 from ultrafuser.train.checkpoint import checkpoints
 from ultrafuser.train.claim import claim, decisive_facts
+from ultrafuser.train.diverged import risen_loss
 from ultrafuser.train.load import computes_in_bf16
 from ultrafuser.train.moves import set_in_motion
 from ultrafuser.train.processes import any_process, process_state
@@ -66,7 +67,10 @@ def train_stage(
     if any_process(stop.asked, args.device):
         _say_goodbye(trainer, stage)
     _hand_back(trainer, model, uses_cache)
-    return trainer.history()
+    history = trainer.history()
+    if trainer.is_world_process_zero() and (doubt := risen_loss(history, stage)):
+        logger.warning(doubt)
+    return history
 
 
 def _run(trainer: StageTrainer, folder: Path, settings: TrainSettings, bar: ProgressBar) -> None:
