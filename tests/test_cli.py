@@ -130,6 +130,7 @@ def test_script(tmp_path: Path) -> None:
         ("chat ./nowhere", "./nowhere: no such directory"),
         ("inspect ./nowhere hi", "./nowhere: no such directory"),
         ("generate ./nowhere hi --device gpu9", "--device gpu9: no such kind of device"),
+        ("generate ./nowhere hi --device cpu:3", "--device cpu:3: the highest number here is 0; give --device cpu:0"),
     ],
 )
 def test_mistakes(args: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,12 +423,11 @@ def test_sampling_is_repeatable(model: Path) -> None:
 
 
 def test_chat_keeps_and_forgets(model: Path) -> None:
-    """Catches a history that loses a turn, is not forgotten on /reset, or takes a mistyped command for a question."""
+    """Catches a history that loses a turn, is not forgotten on /reset, or takes a mistyped or spaced command for a question."""
     first = greedy(model, ask("12"), 6)
     second = greedy(model, ask("12", first.strip() or "…", "30"), 6)
-    result = ultrafuser(
-        "chat", str(model), "--temperature", "0", "--max-new-tokens", "6", stdin="12\n30\n/rest\n/reset\n12\n/quit\nnever read\n"
-    )
+    typed = "12\n30\n/rest\n /reset\n12\n/quit \nnever read\n"
+    result = ultrafuser("chat", str(model), "--temperature", "0", "--max-new-tokens", "6", stdin=typed)
     assert result.exit_code == 0 and result.stdout == f"{first}\n{second}\n{first}\n"
     assert "did you mean '/reset'?" in result.stderr
 

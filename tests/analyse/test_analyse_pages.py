@@ -131,7 +131,7 @@ def test_terminal_tokens():
 
 def test_svg():
     """Well-formed, within its frame, no overlaps, and no character of prompt or answer lost but leading spaces of a line."""
-    long = trace(["word"] + [" word"] * 40 + ["x" * 70], prompt="many words " * 20)
+    long = trace(["word"] + [" word"] * 40 + ["x" * 70, "漢" * 70], prompt="many words " * 20 + "語" * 70)
     root = ElementTree.fromstring(tokens_svg([trace(), long], NAMES, columns=60))
     space = "{http://www.w3.org/2000/svg}"
     across, down = float(root.get("width")), float(root.get("height"))
@@ -143,7 +143,9 @@ def test_svg():
     texts = [text.text for text in root.iter(f"{space}text") if text.get("class") == "token"]
     expected = shown(NASTY) + shown(long.tokens)
     assert "".join("".join(texts).split()) == "".join(expected.split())
-    assert len({text.get("y") for text in root.iter(f"{space}text") if text.get("class") == "prompt"}) >= 5
+    prompts = [text for text in root.iter(f"{space}text") if text.get("class") == "prompt"]
+    assert len({text.get("y") for text in prompts}) >= 8
+    assert all(float(text.get("x")) + float(text.get("textLength")) <= across - 20 for text in prompts)
 
 
 def full_report():

@@ -7,8 +7,11 @@ reader has. The picture follows the reader's light or dark setting; it has no sc
 from __future__ import annotations
 
 import html
-import textwrap
 from collections.abc import Iterator, Sequence
+
+from rich.cells import chop_cells
+from rich.console import Console
+from rich.text import Text
 
 from ultrafuser.analyse.colors import blend, weights_text, width
 from ultrafuser.analyse.trace import TokenTrace
@@ -58,10 +61,10 @@ def _place(trace: TokenTrace, columns: int) -> Iterator[tuple[int, int, str, int
                 row, left = row + 1, 0
             if left and left + width(part) > columns:
                 row, left, part = row + 1, 0, part.lstrip(" ")
-            for start in range(0, len(part), columns):  # a token longer than a line goes over several
-                row, left = (row + 1, 0) if start else (row, left)
-                yield row, left, part[start : start + columns], place
-                left += width(part[start : start + columns])
+            for begun, piece in enumerate(chop_cells(part, columns)):  # a token longer than a line goes over several
+                row, left = (row + 1, 0) if begun else (row, left)
+                yield row, left, piece, place
+                left += width(piece)
 
 
 def _token(row: int, left: int, text: str, weights: Sequence[float], specialists: Sequence[str], top: float) -> str:
@@ -93,5 +96,5 @@ def _legend(specialists: Sequence[str]) -> str:
 
 def _wrap(prompt: str, columns: int) -> list[str]:
     """The prompt's lines behind a ``› ``."""
-    lines = [piece for line in clean(prompt).split("\n") for piece in textwrap.wrap(line, columns) or [""]]
+    lines = [piece.plain for line in clean(prompt).split("\n") for piece in Text(line).wrap(Console(), columns) or [Text()]]
     return [("› " if number == 0 else "  ") + line for number, line in enumerate(lines)]

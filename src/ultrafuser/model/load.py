@@ -102,8 +102,9 @@ def find_device(device: str) -> torch.device:
         raise UserError(f"--device {device}: no such kind of device; give cpu, cuda, cuda:1, mps or auto") from None
     if place.type != "cpu" and (accelerator is None or accelerator.type != place.type):
         raise UserError(f"--device {device}: there is none here; give --device {accelerator or 'cpu'}")
-    if (place.index or 0) >= (torch.accelerator.device_count() if place.type != "cpu" else 1):
-        raise UserError(f"--device {device}: there are only {torch.accelerator.device_count()} of them, counted from 0")
+    count = 1 if place.type == "cpu" else torch.accelerator.device_count()
+    if (place.index or 0) >= count:
+        raise UserError(f"--device {device}: the highest number here is {count - 1}; give --device {place.type}:{count - 1}")
     return place
 
 

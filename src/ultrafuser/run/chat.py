@@ -24,13 +24,13 @@ def chat(model: Any, tokenizer: Any, decoding: Decoding, *, system: str | None =
     console.print(f"[dim]{escape(_help())}[/dim]", highlight=False)
     opening = [] if system is None else [{"role": "system", "content": system}]
     history = list(opening)
-    while (question := _read(console)) != "/quit":
-        if question == "/reset":
+    while (command := (question := _read(console)).strip()) != "/quit":
+        if command == "/reset":
             history = list(opening)
-        elif question.startswith("/"):
-            near = "" if question == "/help" else did_you_mean(question, COMMANDS)
+        elif command.startswith("/"):
+            near = "" if command == "/help" else did_you_mean(command, COMMANDS)
             console.print(f"[dim]{escape(_help() + near)}[/dim]", highlight=False)
-        elif question.strip():
+        elif command:
             history = _exchange(model, tokenizer, decoding, [*history, {"role": "user", "content": question}], console)
 
 

@@ -44,8 +44,8 @@ def risen_loss(history: Sequence[Mapping[str, Any]], stage: Stage) -> str | None
     if last["loss"] <= max(RISEN * first["loss"], first["loss"] + FAR):
         return None
     return (
-        f"stage '{stage.name}': the loss has risen from {first['loss']:.4g} at step {first['step']} to {last['loss']:.4g} at step "
-        f"{last['step']}; try a learning rate lower than {stage.learning_rate:g}"
+        f"stage '{stage.name}': the loss has risen from {first['loss']:.4g} at step {first['step']} "
+        f"to {last['loss']:.4g} at step {last['step']}; try a learning rate lower than {stage.learning_rate:g}"
     )
 
 
