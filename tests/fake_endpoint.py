@@ -132,7 +132,7 @@ class FakeEndpoint:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve(ready)), daemon=True)
         self._thread.start()
-        assert ready.wait(10), "the fake endpoint did not start"
+        assert ready.wait(120), "the fake endpoint did not start"
         return self
 
     def stop(self) -> None:

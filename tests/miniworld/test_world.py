@@ -49,6 +49,15 @@ def test_right_answers_pass_and_altered_ones_fail(domain: str) -> None:
     assert verdicts == [True] * len(tasks) + [False] * (2 * len(tasks))
 
 
+def test_what_stands_before_a_function_is_judged() -> None:
+    """Catches code answers that say something else than was asked, or nothing, or anything where nothing was asked."""
+    tasks = [task for task in some("code", 100) if len(task.parts) == 1]
+    spoiled = [f"lion lion lion then {task.answer.split('then ')[-1]}" for task in tasks]
+    bare = [task.answer.split("then ")[-1] for task in tasks]
+    asked = [task.parts[0].family == "hand_over" for task in tasks]
+    assert check_answers(tasks * 2, [*spoiled, *bare]) == [False] * len(tasks) + [not say for say in asked] and any(asked)
+
+
 def swapped(words: list[str]) -> list[str]:
     """The answer with its last number or plain word replaced by one that is wrong everywhere."""
     last = max(i for i, word in enumerate(words) if word.isalnum() and word not in ("s", "v", "x"))

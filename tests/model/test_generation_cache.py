@@ -13,6 +13,7 @@ from transformers import LlamaModel, StaticCache
 from transformers.cache_utils import Cache
 from transformers.utils import is_hqq_available, is_optimum_quanto_available
 
+from reference import Templates, fuse_by_hand, tiny_llama
 from ultrafuser.model import cache_ultrafuser
 from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM, UltraFuserModel
 
@@ -151,6 +152,37 @@ def test_cropped_cache(case):
 def test_chunked_prefill(case, chunk):
     """A prompt read in pieces gives the same answer, also where a piece ends among hidden slots."""
     assert torch.equal(case.generate(max_new_tokens=6, prefill_chunk_size=chunk), case.generate(max_new_tokens=6))
+
+
+NOTHING_BEFORE_THE_ANSWER = Templates(user=[[1], [2]], answer=[[], [9, 10, 11, 12]])
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 7])
+def test_chunked_prefill_where_a_template_has_nothing_before_the_answer(chunk):
+    """Catches a last chunk that is all hidden from a specialist, whose last visible state is then another."""
+    templates = NOTHING_BEFORE_THE_ANSWER
+    case = Case(fuse_by_hand([tiny_llama(0), tiny_llama(1)], templates), [templates.fused_ids([[20, 21, 22]])] * 2)
+    options = {"max_new_tokens": 2, "return_dict_in_generate": True, "output_logits": True}
+    whole, pieces = case.generate(**options), case.generate(prefill_chunk_size=chunk, **options)
+    torch.testing.assert_close(pieces.logits, whole.logits, atol=1e-5, rtol=1e-4)
+    embeds = {"inputs_embeds": case.model.get_input_embeddings()(case.one), "prefill_chunk_size": chunk}
+    said = case.model.generate(**embeds, attention_mask=torch.ones_like(case.one), **options, **FREE)
+    torch.testing.assert_close([one[:1] for one in pieces.logits], list(said.logits), atol=1e-5, rtol=1e-4)
+
+
+def test_a_prefix_that_ends_before_hidden_slots_is_refused():
+    """Catches a cached prefix whose last visible state is not in the cache: an error, not a guess; a longer rest is answered."""
+    templates = NOTHING_BEFORE_THE_ANSWER
+    model, ids = fuse_by_hand([tiny_llama(0), tiny_llama(1)], templates), torch.tensor([templates.fused_ids([[20, 21, 22]])])
+    whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=2, **FREE)
+    for rest in range(1, 7):
+        cache = model(ids[:, :-rest], use_cache=True).past_key_values
+        options = {"attention_mask": torch.ones_like(ids), "past_key_values": cache, "max_new_tokens": 2}
+        if rest > 4:
+            assert torch.equal(model.generate(ids, **options, **FREE), whole)
+        else:
+            with pytest.raises(ValueError, match="must end before the last 5 tokens"):
+                model.generate(ids, **options, **FREE)
 
 
 def test_ids_that_are_missing_are_refused(unlike):

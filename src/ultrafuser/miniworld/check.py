@@ -1,4 +1,7 @@
-"""Judge answers exactly: text word by word, math by the number after ``####``, code by calling its function in the sandbox."""
+"""Judge answers exactly: text word by word, math by the number after ``####``, code by calling its function in the sandbox.
+
+What a code answer is to say before its function is judged word by word, as text is.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +36,23 @@ def _pieces(task: Task, answer: str) -> list[str]:
 
 
 def _right_without_running(part: Part, answer: str) -> bool:
-    """The verdict on text and math; for code True, since that is still to be run."""
+    """The verdict on text and math, and on what code says before its function, which is still to be run."""
     if part.domain == "text":
         return answer.split() == part.answer.split()
     if part.domain == "math":
         return answer.split("#### ")[1:] == [str(part.check["value"])]
-    return True
+    return _said_and_program(answer)[0].split() == _said_and_program(part.answer)[0].split()
+
+
+def _said_and_program(answer: str) -> tuple[str, str]:
+    said, _, program = answer.rpartition(f" {THEN} ")
+    return said, program
 
 
 def _run(programs: Sequence[tuple[Part, str]]) -> list[bool]:
     """Call every program's function; right is one that returns exactly what is expected (``1`` is not ``True``)."""
     jobs = [
-        FunctionCalls(to_python(answer.split(f"{THEN} ")[-1]), part.check["function"], part.check["arguments"])
+        FunctionCalls(to_python(_said_and_program(answer)[1]), part.check["function"], part.check["arguments"])
         for part, answer in programs
     ]
     returned = call_functions(jobs, limits=LIMITS)

@@ -5,6 +5,7 @@ Copied into every saved checkpoint.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -59,8 +60,37 @@ class UltraFuserGenerationMixin(GenerationMixin):
     def _prefill(
         self, input_ids: torch.LongTensor, generation_config: Any, model_kwargs: dict[str, Any], *rest: Any, **more: Any
     ) -> Any:
-        """As the library's, which reads a long prompt in chunks: the chunks before tell what each specialist sees, too."""
+        """As the library's, which reads a long prompt in chunks: the chunks before tell what each specialist sees, too.
+
+        Raises ValueError where a cached prefix ends among slots that a specialist whose template has nothing before the answer
+        does not see: its last state is not in the cache.
+        """
+        if self.config.hides_slots:
+            embeds, cache = model_kwargs.get("inputs_embeds"), model_kwargs.get(CACHE)
+            ids = input_ids if embeds is None or input_ids.shape[1] else self.model.slot_ids(embeds)
+            new = ids.shape[1] - (int(cache.get_seq_length()) if cache is not None else 0)
+            generation_config = self._with_whole_tail(generation_config, self._tail(ids), new)
         return super()._prefill(input_ids, generation_config, model_kwargs | {"whole_prompt": input_ids}, *rest, **more)
+
+    def _tail(self, ids: torch.Tensor) -> int:
+        """How many tokens at the end of ``ids`` (B, T) must be read in one call: back to one that each specialist sees."""
+        seen = self.model.visible_table[ids].flip(1).cummax(dim=1).values  # (B, T, N) anything from here to the end
+        return min(ids.shape[1], 1 + int((~seen).sum(dim=1).max()))
+
+    @staticmethod
+    def _with_whole_tail(generation_config: Any, tail: int, new: int) -> Any:
+        """The settings with chunks of which the last has the whole ``tail`` of the ``new`` tokens, where there are chunks."""
+        if 0 < new < tail:  # none: ids are missing, which is told with the inputs
+            raise ValueError(
+                f"the cached prefix must end before the last {tail} tokens of the prompt, of which {new} are not cached: "
+                "a specialist's template has none of them but the first, so they are read together"
+            )
+        size = generation_config.prefill_chunk_size
+        if size is None or (new - 1) % size + 1 >= tail:
+            return generation_config
+        generation_config = copy.copy(generation_config)
+        generation_config.prefill_chunk_size = next(wider for wider in range(size, new + 1) if (new - 1) % wider + 1 >= tail)
+        return generation_config
 
     def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
         """As the library's. Raises ValueError for models that a paged cache cannot serve, before anything starts."""
