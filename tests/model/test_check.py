@@ -45,6 +45,21 @@ def test_good_specialists(tmp_path: Path) -> None:
     assert "Can be fused" in stream.getvalue() and "logit scale" in stream.getvalue()
 
 
+def test_memory_of_training(tmp_path: Path) -> None:
+    """Catches training of bfloat16 specialists told as if gradients and moments were bfloat16 too: twice as much is needed."""
+    folders = [tiny_specialist(tmp_path / name, dtype=torch.bfloat16) for name in ("a", "b")]
+    told = texts(check(folders, logit_scale=False), "memory")
+    model = AutoModelForCausalLM.from_pretrained(fuse(folders, tmp_path / "fused"), dtype=torch.float32)
+    frozen = sum(parameter.nbytes for parameter in model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])).loss.backward()
+    optimizer.step()
+    moments = sum(state[name].nbytes for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq"))
+    trained = frozen + moments + sum(parameter.nbytes for parameter in model.parameters())  # each has a gradient of its size
+    assert f"the gate: {frozen / 2e3:.0f} kB in bfloat16, {frozen / 1e3:.0f} kB in float32" in told
+    assert f"everything: {trained / 1e6:.0f} MB" in told
+
+
 def test_all_problems_at_once(tmp_path: Path) -> None:
     """Catches a check that stops at the first specialist it cannot open."""
     good = tiny_specialist(tmp_path / "good")

@@ -28,6 +28,7 @@ from ultrafuser.tokens.vocabulary import agree
 
 __all__ = ["CheckReport", "CheckRow", "check", "render"]
 
+TRAINED_BYTES = 4 + 4 + 8  # of a parameter that AdamW trains: float32 weight and gradient, two float32 moments
 UNLIKE_ENTROPY = 1.5  # ratio of mean entropies from which a specialist is said to be hotter than another
 
 
@@ -82,8 +83,12 @@ def _report_shapes(report: CheckReport, specialists: Sequence[Specialist]) -> No
             report.add("architecture", "note", note)
 
 
+def _count(tensors: Iterable[AnyTensor]) -> int:
+    return sum(math.prod(tensor.shape) for tensor in tensors)
+
+
 def _parameters(tensors: Iterable[AnyTensor]) -> str:
-    count = sum(math.prod(tensor.shape) for tensor in tensors)
+    count = _count(tensors)
     return f"{count / 1e6:,.1f}M parameters" if count >= 1e6 else f"{count:,} parameters"
 
 
@@ -144,10 +149,9 @@ def _report_size(report: CheckReport, specialists: Sequence[Specialist], lineup:
         "ok",
         f"{_parameters(tensors.values())}: {_size(weights)} to load, and {_size(1000 * per_token)} per 1,000 cached tokens",
     )
-    # AdamW: the weights, their gradients and two moments, all in the weights' dtype; activations come on top.
-    report.add(
-        "memory", "ok", f"training the gate: {_size(weights)} and activations; joint: {_size(4 * weights)} and activations"
-    )
+    count = _count(tensors.values())
+    gate, joint = f"{_size(2 * count)} in bfloat16, {_size(4 * count)} in float32", _size(TRAINED_BYTES * count)
+    report.add("memory", "ok", f"training the gate: {gate}; training everything: {joint}; activations come on top")
 
 
 def _size(count: float) -> str:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ultrafuser.model.check import TRAINED_BYTES
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
 from ultrafuser.model.layout import GATE_PREFIX
 from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM
@@ -25,7 +26,6 @@ from ultrafuser.train.moves import ADAPTED_LAYERS, moving, set_in_motion
 from ultrafuser.train.stage import Stage
 from ultrafuser.train.trainer import CHECKPOINT_BYTES
 
-TRAINED_BYTES = 4 + 4 + 8  # float32 weight and gradient, two float32 moments
 QUANTISED_BYTES = {"4bit": 0.5 + 4 / 64, "8bit": 1.0}  # NF4 has a float32 constant for every 64 weights, int8 one a row
 QUANTISED = re.compile(ADAPTED_LAYERS + r"\.weight")  # the gate, the two tables and the norms stay whole
 
