@@ -42,6 +42,19 @@ def bars_on_terminals_only(*libraries: Any) -> Iterator[None]:
             one.enable_progress_bars()
 
 
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Let the hub's client not tell of every attempt at a hub that does not answer."""
+    from huggingface_hub.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
 def load_dataset(given: str, name: str | None = None, *, split: str) -> Any:
     """The rows of a split of a dataset of the hub, of its configuration ``name``. Raises what `datasets` and the client raise.
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from tiny import tiny_specialist
 from ultrafuser.errors import UserError
-from ultrafuser.run.generate import Decoding, answer
+from ultrafuser.run.generate import Decoding, answer, say
 
 GREEDY = Decoding(6, temperature=0)
 
@@ -47,3 +50,15 @@ def test_nothing_to_be_continued(one):
     tokenizer.chat_template = None
     with pytest.raises(UserError, match=r"^the prompt is empty, and nothing stands before it; give some text"):
         answer(model, tokenizer, [{"role": "user", "content": ""}], GREEDY, lambda text: None)
+
+
+def test_words_that_the_vocabulary_lacks_are_told(one, capsys):
+    """A model of a small world answers nonsense to a greeting, and nobody says that it could not read it."""
+    model, tokenizer = one
+    say(model, tokenizer, [{"role": "user", "content": "What is 12?"}], GREEDY)
+    assert "vocabulary" not in capsys.readouterr().err
+    words = Tokenizer(WordLevel({"<unk>": 0, "what": 1, "is": 2, "<s>": 3}, "<unk>"))
+    words.pre_tokenizer = WhitespaceSplit()
+    small = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="<s>", pad_token="<s>")
+    say(model, small, [{"role": "user", "content": "hello what is hello this"}], GREEDY)
+    assert "note: this model's vocabulary has no 'hello', 'this': read as unknown words" in capsys.readouterr().err

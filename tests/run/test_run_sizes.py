@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 from transformers import LlamaConfig
 
 from tiny import tiny_specialist
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
 from ultrafuser.model.fuse import fuse
-from ultrafuser.run.plan import make_plan
+from ultrafuser.run.plan import make_plan, print_plan
 from ultrafuser.run.settings import train_settings
 from ultrafuser.run.sizes import Sizes
 from ultrafuser.schema import Recipe
@@ -74,3 +75,17 @@ def test_parameters_and_memory_are_those_of_the_stage(fused, moves, rank, tmp_pa
     assert needs.parameters == sum(one.numel() for one in trained.values())
     held = sum(one.numel() * one.itemsize for one in frozen)
     assert needs.memory == held + 16 * needs.parameters
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_told(monkeypatch, capsys):
+    """Catches a plan without memory and disk that does not say why, and a wait for every specialist."""
+    asked = []
+
+    def fail(repository, revision):
+        asked.append(repository)
+        raise OSError("We couldn't connect") from ConnectionError("no route")
+
+    monkeypatch.setattr("ultrafuser.run.plan.AutoConfig.from_pretrained", fail)
+    print_plan(recipe_of(), Console(width=200))
+    said = "fused: parameters, memory and disk are not known, since the configuration of a/a cannot be had: the hub cannot be reached"
+    assert said in capsys.readouterr().out and asked == ["a/a"]

@@ -74,7 +74,9 @@ def to_terminal(text: str) -> None:
 
 
 def say(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding) -> Answer:
-    """`answer` on the terminal: the words on stdout, with a newline at the end, and why it was cut off on stderr."""
+    """`answer` on the terminal: words on stdout, with a newline at the end; on stderr what was not read, and why it ended."""
+    if lacking := unknown_words(tokenizer, messages[-1]["content"]):
+        print(f"note: this model's vocabulary has no {', '.join(map(repr, lacking))}: read as unknown words", file=sys.stderr)
     said = answer(model, tokenizer, messages, decoding, to_terminal)
     to_terminal("\n")
     if said.note:
@@ -125,6 +127,15 @@ def encode(tokenizer: Any, messages: Messages) -> list[int]:
             return list(tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)["input_ids"])
         except Exception as error:  # whatever the template raises, for example about a system message
             raise UserError(f"the chat template does not take this conversation ({error})") from None
+
+
+def unknown_words(tokenizer: Any, text: str) -> list[str]:
+    """The words of ``text`` that the vocabulary cannot write, as small worlds' vocabularies cannot."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        return []
+    words = {word: tokenizer(word, add_special_tokens=False)["input_ids"] for word in text.split()}
+    return [word for word, ids in words.items() if unknown in ids and word != tokenizer.unk_token]
 
 
 def positions(model: Any) -> int:

@@ -19,6 +19,7 @@ from transformers import AutoConfig
 
 from ultrafuser import hub
 from ultrafuser.errors import UserError
+from ultrafuser.hub import quiet_hub
 from ultrafuser.miniworld import language
 from ultrafuser.model.adapters import is_adapter, read_adapter_config
 from ultrafuser.model.configuration_ultrafuser import SUPPORTED_ARCHITECTURES, UltraFuserConfig
@@ -35,12 +36,13 @@ MEASURED = 300  # conversations of every domain, evenly spread, that the mean nu
 
 @dataclass(frozen=True)
 class Plan:
-    """What is known beforehand; None where it is not at hand."""
+    """What is known beforehand; None where it is not at hand. ``missing`` says why no sizes are known."""
 
     recipe: Recipe
     materials: Materials | None
     sources: Sources | None
     sizes: Sizes | None
+    missing: str = ""
 
     def domains(self) -> list[str]:
         """The domains of the fused model's training."""
@@ -77,17 +79,19 @@ def make_plan(recipe: Recipe) -> Plan:
     materials = gather(recipe) if at_hand(recipe) else None
     known = materials is not None if recipe.pretrain else all(specialist_at_hand(one.path or "") for one in recipe.specialists)
     sources = open_sources(recipe, materials or NOTHING) if known else None
-    return Plan(recipe, materials, sources, _sizes(recipe, sources))
+    try:
+        return Plan(recipe, materials, sources, _sizes(recipe, sources))
+    except LookupError as error:
+        return Plan(recipe, materials, sources, None, str(error))
 
 
-def _sizes(recipe: Recipe, sources: Sources | None) -> Sizes | None:
+def _sizes(recipe: Recipe, sources: Sources | None) -> Sizes:
+    """Raises LookupError for the first specialist whose configuration cannot be had."""
     if sources:
         fused, own = sources.fused_config(recipe), [one.dtype.itemsize for one in sources.specialists]
         merged = [j for j, one in enumerate(sources.specialists) if one.adapter]
         return Sizes(recipe, fused, fused.dtype.itemsize, own, merged)
     configs = [_config(recipe, one) for one in recipe.specialists]
-    if any(config is None for config in configs):
-        return None
     fused = UltraFuserConfig(
         specialists=[config.to_dict() for config in configs],
         gate_hidden_size=recipe.fuse.gate_hidden_size,
@@ -103,7 +107,7 @@ def _itemsize(dtype: Any) -> int:
 
 
 def _config(recipe: Recipe, one: Specialist) -> Any:
-    """A specialist's configuration, or None if it cannot be had."""
+    """A specialist's configuration. Raises LookupError if it cannot be had."""
     if recipe.pretrain:
         return geometry(recipe, recipe.pretrain.vocab_size or len(language.vocabulary()))
     given = one.path or ""
@@ -115,9 +119,10 @@ def _config(recipe: Recipe, one: Specialist) -> Any:
         given = "@".join(filter(None, (settings["base_model_name_or_path"], settings.get("revision"))))
     repository, revision = hub.split_revision(given)
     try:
-        config = AutoConfig.from_pretrained(repository, revision=revision or "main")
-    except (OSError, ValueError):
-        return None
+        with quiet_hub():
+            config = AutoConfig.from_pretrained(repository, revision=revision or "main")
+    except (OSError, ValueError) as error:
+        raise LookupError(f"the configuration of {given} cannot be had: {hub.reason(error)}") from None
     if config.model_type not in SUPPORTED_ARCHITECTURES:
         raise UserError(f"{given}: architecture '{config.model_type}' is not one of {', '.join(SUPPORTED_ARCHITECTURES)}")
     return config
@@ -126,14 +131,16 @@ def _config(recipe: Recipe, one: Specialist) -> Any:
 def _models(plan: Plan) -> Iterator[str]:
     recipe, sizes = plan.recipe, plan.sizes
     for j, one in enumerate(recipe.specialists):
-        count = f"{_count(sizes.specialist(j))} parameters" if sizes else "parameters unknown, its configuration is not at hand"
-        yield f"  specialist {one.name}: {one.path or 'trained from scratch'}, {count}"
+        count = f", {_count(sizes.specialist(j))} parameters" if sizes else ""
+        yield f"  specialist {one.name}: {one.path or 'trained from scratch'}{count}"
     if recipe.pretrain:
         base, own = recipe.pretrain.base, recipe.pretrain.specialist
         yield f"  from scratch: base {base.steps} steps, then {own.steps} steps each"
     if sizes:
         total, gate = sizes.total()
         yield f"  fused: {_count(total)} parameters, of which the gate {_count(gate)}"
+    else:
+        yield f"  fused: parameters, memory and disk are not known, since {plan.missing}"
 
 
 def _data(plan: Plan) -> str:
