@@ -87,5 +87,6 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_told(monkeypatch, capsys):
 
     monkeypatch.setattr("ultrafuser.run.plan.AutoConfig.from_pretrained", fail)
     print_plan(recipe_of(), Console(width=200))
-    said = "fused: parameters, memory and disk are not known, since the configuration of a/a cannot be had: the hub cannot be reached"
-    assert said in capsys.readouterr().out and asked == ["a/a"]
+    said = capsys.readouterr().out
+    assert "disk are not known, since the configuration of a/a cannot be had: the hub cannot be reached" in said
+    assert asked == ["a/a"]
