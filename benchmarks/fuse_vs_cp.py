@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -23,6 +22,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from _memory import host_memory
 
 NAMES = ("text", "code", "math")
 TEMPLATES = ("ultralm2", "alpaca", "plain")  # unlike ones, so that there are slot rows to build
@@ -75,11 +76,11 @@ def fuse_here(work: Path) -> dict[str, float]:
     """Fuse in this process: seconds (imports left out), and megabytes of peak memory above those before."""
     from ultrafuser.model.fuse import FuseOptions, fuse
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = host_memory("VmRSS")
     start = time.perf_counter()
     fuse([work / name for name in NAMES], work / "fused", options=FuseOptions(templates=TEMPLATES))
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "extra_memory_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+    return {"seconds": seconds, "extra_memory_mb": (host_memory("VmHWM") - before) / 1e6}
 
 
 def one_round(work: Path) -> tuple[float, dict[str, float]]:

@@ -18,13 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from _memory import host_memory
 from _models import build_fused, build_gate, build_specialists, parser, report, token_batch
 
 TARGET = 0.6
@@ -61,14 +60,6 @@ def mixed_logits(models: list[Any], gate: Any, ids: Any) -> Any:
 
 
 VERSIONS = {"fused": fused_version, "naive": naive_version}
-
-
-def host_memory(field: str) -> int:
-    """Bytes now (``VmRSS``) or at the peak (``VmHWM``) of this process; not ru_maxrss, which counts the parent's too."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith(field))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes, and only the peak
 
 
 def prepare(options: argparse.Namespace) -> tuple[list[Any], Callable[[Any], Any]]:

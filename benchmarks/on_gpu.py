@@ -73,17 +73,21 @@ def all_checks() -> list[Any]:
 
 
 def main() -> int:
-    """Run the checks asked for. Exit code 1 if one failed, 2 if there is nothing to run them on."""
+    """Run the checks asked for. Exit code 1 if one failed, 2 if there is nothing to run, or to run it on."""
     asked = arguments()
     if asked.device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # on a machine with a GPU too
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    checks = all_checks()
+    if unknown := [words for words in asked.only or () if not any(words in check.name for check in checks)]:
+        print(f"--only {' '.join(unknown)}: in the name of no check; --list prints the names", file=sys.stderr)
+        return 2
     import torch
     from _checks import Setting, run_all
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    checks = [check for check in all_checks() if not asked.only or any(words in check.name for words in asked.only)]
+    checks = [check for check in checks if not asked.only or any(words in check.name for words in asked.only)]
     if asked.list:
         print(*(check.name for check in checks), sep="\n")
         return 0

@@ -12,7 +12,6 @@ import argparse
 import json
 import platform
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from _memory import host_memory
 
 TOPICS = {"text": (30, 1100), "code": (21, 407), "math": (21, 80)}  # meta-topics and sub-topics, as in the paper's table 15
 INSTRUCTION_WORDS, RESPONSE_WORDS = 40, 350
@@ -94,8 +95,8 @@ def write(folder: Path) -> None:
     with AnswerStore(recipe(folder).store) as store:
         files = publish(recipe(folder), store)
     figures = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time()}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps({**figures, "peak_gigabytes": peak / 1e9, **{f"{file.name}_bytes": file.stat().st_size for file in files}}))
+    sizes = {f"{file.name}_bytes": file.stat().st_size for file in files}
+    print(json.dumps({**figures, "peak_gigabytes": host_memory("VmHWM") / 1e9, **sizes}))
 
 
 def main() -> None:

@@ -111,6 +111,7 @@ class FakeEndpoint:
     @property
     def answered(self) -> list[Body]:
         """The JSON of every request to which a whole answer has left."""
+        self._catch_up()
         return [exchange.body for exchange in self.log if exchange.answered]
 
     @property
@@ -118,6 +119,11 @@ class FakeEndpoint:
         """Replies by kind: "200", "429", .., "cut", "stall"."""
         replies = [exchange.reply for exchange in self.log]
         return Counter("cut" if reply.cut else "stall" if reply.stall else str(reply.status) for reply in replies)
+
+    def _catch_up(self) -> None:
+        """Let the server note what it has just sent: a client may have read an answer before that."""
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result(60)
 
     # -- starting and stopping
 
@@ -138,7 +144,7 @@ class FakeEndpoint:
     def stop(self) -> None:
         """Stop at once: open connections break."""
         self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     async def _serve(self, ready: threading.Event) -> None:

@@ -21,6 +21,7 @@ from ultrafuser.run.settings import train_settings
 from ultrafuser.synth.recipe import SynthRecipe
 from ultrafuser.train.stage import Stage, TrainSettings
 
+LONG = "x" * 300  # no name of a file can be so long
 GOOD = """
 name: good
 output: out
@@ -120,6 +121,15 @@ evaluation: {max_new_tokens: '???'}
         ("specialists.1.template=none.jinja", "specialists.1.template: 'none.jinja' is neither one of alpaca, "),
         ("data.train=[]", "data.train: is missing: files or hub datasets to train on"),
         ("data.directory=nowhere", "data.directory: 'nowhere': no such directory"),
+        ("data.directory=~nosuchuser/a", "data.directory: '~nosuchuser/a': no such directory"),
+        (f"data.directory={LONG}", f"data.directory: '{LONG}': no such directory"),
+        ("data.train.0=~nosuchuser/a.jsonl", "data.train.0: '~nosuchuser/a.jsonl': no such file"),
+        (f"data.train.0={LONG}.jsonl", f"data.train.0: '{LONG}.jsonl': no such file"),
+        ("specialists.0.path=~nosuchuser/a", "specialists.0.path: '~nosuchuser/a': no such directory"),
+        (f"specialists.0.path=./{LONG}", f"specialists.0.path: './{LONG}': no such directory"),
+        (f"fuse.template={LONG}", f"fuse.template: '{LONG}' is neither one of alpaca, "),
+        ("train.stages.².steps=1", "override 'train.stages.².steps=1': '²' is not a place in a list of 2, counted from 0"),
+        (f"train.stages.{'1' * 5000}.steps=1", f"override 'train.stages.{'1' * 5000}.steps=1': '111"),
         ("data.domains=[text, text]", "data.domains: text, text: one stands there twice"),
         ("world.train_per_domain=3", "world: "),
         ("train.stages=[]", "train.stages=[]: must have at least 1"),

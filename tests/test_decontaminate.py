@@ -113,7 +113,7 @@ def test_checked_means_this_very_content(tmp_path: Path) -> None:
 
 
 def test_warning_names_the_unchecked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Catches a warning about checked data, and silence about unchecked."""
+    """Catches a warning about checked data, silence about unchecked, and a traceback for a name of no possible file."""
     checked = tmp_path / "checked.jsonl"
     checked.write_text("x")
     write_checked(checked, {})
@@ -121,4 +121,6 @@ def test_warning_names_the_unchecked(tmp_path: Path, caplog: pytest.LogCaptureFi
         warn_if_unchecked([checked])
         assert caplog.messages == []
         warn_if_unchecked([str(checked), "owner/name", tmp_path / "b.jsonl"])
-    assert len(caplog.messages) == 1 and caplog.messages[0].startswith(f"owner/name, {tmp_path / 'b.jsonl'}: never checked")
+        warn_if_unchecked(["~nosuchuser/a.jsonl", "x" * 300])
+    assert caplog.messages[0].startswith(f"owner/name, {tmp_path / 'b.jsonl'}: never checked")
+    assert caplog.messages[1].startswith(f"~nosuchuser/a.jsonl, {'x' * 300}: never checked") and len(caplog.messages) == 2

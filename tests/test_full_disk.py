@@ -15,7 +15,7 @@ import pytest
 from tiny import tiny_specialist
 from ultrafuser.model.fuse import FuseOptions, fuse
 
-MOUNT = 'mount -t tmpfs -o size="$0" tmpfs disk && "$@"; code=$?; find disk -mindepth 1 -maxdepth 2; exit $code'
+MOUNT = 'mount -t tmpfs -o size="$0" tmpfs disk && "$@"; code=$?; find disk -mindepth 1; exit $code'
 COMMAND = "import sys; sys.argv[0] = 'ultrafuser'; from ultrafuser.cli import main; main()"
 PLENTY = "import shutil; shutil.disk_usage = lambda path: shutil._ntuple_diskusage(2**40, 0, 2**40); " + COMMAND
 FULL = "the disk is full; nothing was written. Free some space or choose another output"
@@ -64,10 +64,19 @@ def test_one_line_and_nothing_left(place: Path, size: str, code: str, typed: str
     assert done.stderr.startswith(f"error: {told}")
 
 
+def test_a_run_is_interrupted(place: Path) -> None:
+    """Catches a line of another kind, without what to do, where a run of a recipe fills the disk, and half a checkpoint left."""
+    done = in_namespace(MOUNT, "300k", sys.executable, "-c", PLENTY, *["demo", "--fast", "--out", "disk/demo"], cwd=place)
+    line = "error: disk/demo.work: the disk is full; free some space, then give the same command again to go on"
+    assert done.returncode == 2 and done.stderr.splitlines()[-1] == line and "Traceback" not in done.stderr
+    assert "disk/demo.work" in done.stdout and ".part" not in done.stdout
+
+
 @pytest.mark.slow
 def test_training_goes_on_when_there_is_room(place: Path) -> None:
     """Catches a traceback from torch or safetensors, which tell a full disk in their own ways, and work lost by it."""
     script = 'mount -t tmpfs -o size=36k tmpfs disk && "$0" "$@"; code=$?; ls -A disk/* >&2; [ $code = 2 ] || exit 1; '
+    script += '[ -z "$(find disk -name "*.part")" ] || exit 1; '
     script += 'echo "--- more room" >&2; mount -o remount,size=9m disk && "$0" "$@"'
     typed = "train fused --data train.jsonl --out disk/out --moves gate --steps 3 --per-domain 1 --save-every 1 --max-length 64"
     done = in_namespace(script, sys.executable, "-c", PLENTY, *typed.split(), cwd=place)

@@ -43,6 +43,17 @@ def test_every_check_runs(name, tmp_path, monkeypatch):
     run(name, Setting("cpu", tmp_path, on_gpu.SCALES["tiny"]))
 
 
+@pytest.mark.parametrize("words", [["nonsense"], ["answers", "nonsense"]])
+def test_a_word_that_no_check_has_is_told(words, monkeypatch, capsys):
+    """Catches a mistyped name that is taken for checks that all went well."""
+    for variable in "ACCELERATE_USE_CPU", "HF_HUB_OFFLINE":
+        monkeypatch.setenv(variable, "1")
+    monkeypatch.setattr(_checks, "run_all", lambda *_: [])
+    monkeypatch.setattr(sys, "argv", ["on_gpu.py", "--device", "cpu", "--scale", "tiny", "--only", *words])
+    assert on_gpu.main() == 2
+    assert capsys.readouterr().err == "--only nonsense: in the name of no check; --list prints the names\n"
+
+
 def test_a_check_that_fails_loses_no_other(tmp_path, capsys):
     """Catches a broken check that ends the run, a skip counted as success, and results that wait for the last check."""
 

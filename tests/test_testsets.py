@@ -72,13 +72,16 @@ def test_mistakes_are_one_line_that_names_the_file(tmp_path: Path) -> None:
     """Catches a traceback, or a message that does not say which file was looked for or which line is bad."""
     with pytest.raises(UserError, match="did you mean 'gsm8k'"):
         load_test_set("gsm8")
-    with pytest.raises(UserError, match="no such directory"):
-        load_test_set("gsm8k", tmp_path / "none")
+    for place in (tmp_path / "none", "~nosuchuser/none", "x" * 300):
+        with pytest.raises(UserError, match=f"^{place}: no such directory"):
+            load_test_set("gsm8k", place)
     with pytest.raises(UserError, match=r"eval/math500\.jsonl\.gz: no such file"):
         load_test_set("math", tmp_path)
     file = tmp_path / "math500.jsonl"
     for line, complaint in {
         "{": "line 2: not valid JSON",
+        "[" * 100_000: "line 2: not valid JSON .nested too deeply",
+        '{"id": ' + "1" * 5000 + "}": "line 2: not valid JSON .a number has too many digits",
         '{"id": "x", "prompt": "p"}': "line 2: the field 'response' is missing",
     }.items():
         file.write_text(json.dumps(RECORDS["math"][0]) + "\n" + line + "\n")

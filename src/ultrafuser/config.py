@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.errors import UserError, UserErrors, did_you_mean
+from ultrafuser.io import is_file, names_beside, user_path
 from ultrafuser.refused import Mistakes, dotted, refused, short
 from ultrafuser.schema import Recipe, WholeRecipe
 from ultrafuser.stand_ins import Place, is_list, with_stand_ins
@@ -75,7 +76,7 @@ def read_recipe(schema: type[Schema], path: str | Path, overrides: Sequence[str]
     recipe, mistakes = _validate(schema, raw)
     lines = [*malformed, *mistakes]
     if recipe is None or lines:
-        raise UserError(f"{path}: {lines[0]}" if len(lines) == 1 else f"{path}: {len(lines)} mistakes\n  " + "\n  ".join(lines))
+        raise UserErrors(str(path), lines)
     return recipe
 
 
@@ -87,12 +88,12 @@ def shipped_recipes(schema: type[WholeRecipe] = Recipe) -> dict[str, Path]:
 
 
 def _find(schema: type[WholeRecipe], path: str | Path) -> Path:
-    path, shipped = Path(path).expanduser(), shipped_recipes(schema)
-    if path.is_file():
+    path, shipped = user_path(path), shipped_recipes(schema)
+    if is_file(path):
         return path
     if str(path) in shipped:
         return shipped[str(path)]
-    near = did_you_mean(path.name, [*shipped, *(file.name for file in path.parent.glob("*.y*ml"))])
+    near = did_you_mean(path.name, [*shipped, *(name for name in names_beside(path) if name.endswith((".yaml", ".yml")))])
     raise UserError(f"{path}: no such recipe" + (near or f"; give a file or one of {', '.join(shipped)}"))
 
 
@@ -164,7 +165,7 @@ def _key(node: Any, part: str) -> str | int:
         return part
     if not isinstance(node, list):
         raise LookupError(f"there is no '{part}' in {short(node)}")
-    if not part.isdigit() or int(part) >= len(node):
+    if part not in map(str, range(len(node))):
         raise LookupError(f"'{part}' is not a place in a list of {len(node)}, counted from 0")
     return int(part)
 
@@ -188,8 +189,8 @@ def _contradictions(recipes: Sequence[WholeRecipe], mistakes: Mistakes) -> Itera
     """What is said of every one of ``recipes``, so not because of its stand-ins, and not about a value refused already."""
     found, *others = ([*recipe.contradictions()] for recipe in recipes)
     for key, text in found:
-        place = tuple(int(part) if part.isdigit() else part for part in key.split("."))
-        known = any(place[: len(other)] == other for other in mistakes)
+        place = tuple(key.split("."))
+        known = any(place[: len(other)] == tuple(map(str, other)) for other in mistakes)
         if not known and all((key, text) in other for other in others):
             yield place, f": {text}"
 

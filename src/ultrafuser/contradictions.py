@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib import resources
-from pathlib import Path
 
 from ultrafuser.errors import did_you_mean
+from ultrafuser.io import is_directory, is_file, user_path
 from ultrafuser.schema import BASE, MEAN, MIXED, Pretrain, Recipe, Specialist, Stage, TrainOptions, names_file
 
 ANY_TRACKER = ("all", "none")  # words of transformers for all that are installed, and for none
@@ -45,7 +45,7 @@ def _specialist_contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
 def _unknown_template(template: str | None) -> str:
     known = sorted(file.name.removesuffix(".jinja") for file in TEMPLATES.iterdir() if file.name.endswith(".jinja"))
     known = [name for name in known if not name.startswith("_")]
-    if not template or template in known or Path(template).is_file():
+    if not template or template in known or is_file(user_path(template)):
         return ""
     return f"'{template}' is neither one of {', '.join(known)} nor a file{did_you_mean(template, known)}"
 
@@ -54,7 +54,7 @@ def _origin_contradictions(recipe: Recipe, specialist: Specialist, key: str) -> 
     if not recipe.pretrain:
         if not specialist.path:
             yield f"{key}.path", "is missing: a directory or hub id, or a section 'pretrain' that trains the specialists"
-        elif names_file(specialist.path) and not Path(specialist.path).expanduser().is_dir():
+        elif names_file(specialist.path) and not is_directory(user_path(specialist.path)):
             yield f"{key}.path", f"'{specialist.path}': no such directory"
         if specialist.domains:
             yield f"{key}.domains", "is only for specialists that a section 'pretrain' trains; drop it"
@@ -82,12 +82,12 @@ def _data_contradictions(recipe: Recipe) -> Iterator[tuple[str, str]]:
     for domain in (MEAN, *([MIXED] if recipe.world else [])):
         if domain in data.domains:
             yield "data.domains", f"'{domain}' is the name of another column in the table of scores; choose another"
-    if data.directory and not Path(data.directory).expanduser().is_dir():
+    if data.directory and not is_directory(user_path(data.directory)):
         yield "data.directory", f"'{data.directory}': no such directory"
         return
     for key, sources in (("train", data.train), ("heldout", data.heldout)):
         for place, (source, path) in enumerate(zip(sources, data.paths(sources), strict=True)):
-            if names_file(source) and not Path(path).exists():
+            if names_file(source) and not (is_file(path) or is_directory(path)):
                 yield f"data.{key}.{place}", f"'{path}': no such file"
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafuser.errors import UserError
-from ultrafuser.io import read_json, write_json
+from ultrafuser.io import is_file, read_json, user_path, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def write_checked(path: Path | str, facts: Mapping[str, Any]) -> None:
 
 def was_checked(path: Path | str) -> bool:
     """Was the data file ``path``, as it is now, ever checked? False for what is no file."""
-    if not (Path(path).is_file() and sidecar(path).is_file()):
+    if not (is_file(path) and is_file(sidecar(path))):
         return False
     try:
         noted = read_json(sidecar(path))
@@ -136,7 +136,7 @@ def was_checked(path: Path | str) -> bool:
 
 def warn_if_unchecked(sources: Iterable[str | Path]) -> None:
     """Log a warning that names the training data never checked for test data; only `write_checked` counts as a proof."""
-    unchecked = [str(source) for source in sources if not was_checked(Path(source).expanduser())]
+    unchecked = [str(source) for source in sources if not was_checked(user_path(source))]
     if unchecked:
         logger.warning(
             "%s: never checked for test data, so benchmark scores may be too good; "

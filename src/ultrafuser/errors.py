@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 class UserError(Exception):
@@ -12,6 +15,37 @@ class UserError(Exception):
 
     def __init__(self, message: str):
         super().__init__(message)
+
+
+class UserErrors(UserError):
+    """Several mistakes, each a line of its own, of what is called ``where``; one alone stands beside it."""
+
+    def __init__(self, where: str, lines: Sequence[str]):
+        self.lines = list(lines)
+        several = f"{len(self.lines)} mistakes\n  " + "\n  ".join(self.lines)
+        super().__init__(f"{where}: {self.lines[0] if len(self.lines) == 1 else several}")
+
+
+class Attempts:
+    """Tries one thing after another, so that the mistakes of all are told at once."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[str] = []
+
+    def __call__(self, do: Callable[[], Result]) -> Result | None:
+        """What ``do`` returns; None where it makes a mistake, which is kept."""
+        try:
+            return do()
+        except UserErrors as error:
+            self.mistakes += error.lines
+        except UserError as error:
+            self.mistakes.append(str(error))
+        return None
+
+    def conclude(self, where: str) -> None:
+        """Raise `UserError` if there were mistakes; one alone says itself where it is."""
+        if self.mistakes:
+            raise UserErrors(where, self.mistakes) if len(self.mistakes) > 1 else UserError(self.mistakes[0])
 
 
 def first_line(error: Exception) -> str:

@@ -59,9 +59,13 @@ def _processor() -> str:
 
 
 def commit() -> str:
-    """The source tree's commit, with ``+ changes`` if it has uncommitted ones; ``unknown`` where there is no git."""
+    """The source tree's commit, with ``+ changes`` if it has uncommitted ones; ``unknown`` where there is no git.
+
+    A repository that only lies around the package, which is installed or copied there, is not that of the source.
+    """
     here = Path(__file__).parent
     try:
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
         name = _git(here, "rev-parse", "--short=12", "HEAD")
         return name + (" + changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):

@@ -12,7 +12,7 @@ import glob
 import json
 import os
 import shutil
-import tempfile
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,7 +28,34 @@ except ImportError:  # no such locks on Windows: nothing is ever taken for left 
     fcntl = None  # type: ignore[assignment]
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)  # where a directory cannot be renamed to: something is there
 DISK_FULL = "the disk is full; nothing was written. Free some space or choose another output"
+
+
+def user_path(given: Path | str) -> Path:
+    """The path that a user wrote, with ``~`` for a home as in a shell: it stays as it is where there is no such user."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        return Path(given)
+
+
+def is_file(path: Path | str) -> bool:
+    """Is there a file? No error for what is too long to be a name, which pathlib raises."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_directory(path: Path | str) -> bool:
+    """Is there a directory? As `is_file`."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def names_beside(path: Path) -> list[str]:
+    """The names in the directory of ``path``: those that may have been meant. None where it is no directory that can be read."""
+    try:
+        return [file.name for file in path.parent.iterdir()]
+    except OSError:
+        return []
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -49,11 +76,29 @@ def write_json(path: Path | str, value: Any) -> None:
 def read_json(path: Path | str) -> Any:
     """Read a JSON file; a missing or broken one is a `UserError` that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error})") from None
+
+
+def parse_json(raw: bytes) -> Any:
+    """The value that is written in ``raw`` as JSON (UTF-8). Raises `ValueError` that says in a few words why there is none."""
+    try:
+        return json.loads(raw.decode("utf-8-sig").rstrip())  # a line's end would be counted as the next line's beginning
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno} " if error.lineno > 1 else ""
+        why = f"{error.msg[0].lower()}{error.msg[1:]} at {line}character {error.colno}"
+    except UnicodeDecodeError as error:
+        why = f"byte {error.start + 1} is not UTF-8"
+    except RecursionError:
+        why = "nested too deeply"
+    except ValueError:  # Python reads no number of more than 4,300 digits
+        why = "a number has too many digits"
+    raise ValueError(why)
 
 
 def read_json_object(path: Path | str) -> dict[str, Any]:
@@ -65,20 +110,23 @@ def read_json_object(path: Path | str) -> dict[str, Any]:
 
 
 def require_new(path: Path | str, *, overwrite: bool = False, inputs: Iterable[Path | str] = ()) -> Path:
-    """Return ``path`` if it may be written: absent, an empty directory, or ``overwrite`` given.
+    """Return ``path``, as `user_path` has it, if it may be written: absent, an empty directory, or ``overwrite`` given.
 
     Nothing of ``inputs`` (files or directories that are read; names of something else do no harm) and not the current directory
     may be replaced, whatever was asked. Raises `UserError`.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    except FileNotFoundError:  # another process has just moved it away
+        free = True
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     if not free and not overwrite:
         raise UserError(f"{path}: already exists; choose another output or give --overwrite")
-    for kept, what in [*((Path(read), f"{read}, which is read from") for read in inputs), (Path.cwd(), "the current directory")]:
-        if kept.exists() and kept.resolve().is_relative_to(path.resolve()):
+    stay = {user_path(read): f"{read}, which is read from" for read in inputs} | {Path.cwd(): "the current directory"}
+    for kept, what in stay.items():
+        if (is_file(kept) or is_directory(kept)) and kept.resolve().is_relative_to(path.resolve()):
             raise UserError(f"{path}: is or holds {what}; choose another output")
     return path
 
@@ -86,14 +134,22 @@ def require_new(path: Path | str, *, overwrite: bool = False, inputs: Iterable[P
 def require_new_directory(path: Path | str, *, overwrite: bool = False, inputs: Iterable[Path | str] = ()) -> Path:
     """`require_new` for what will be a directory: that replaces no file, whatever was asked. Raises `UserError`."""
     path = require_new(path, overwrite=overwrite, inputs=inputs)
-    if path.exists() and not path.is_dir():
+    if _is_no_directory(path):
         raise UserError(f"{path}: is a file; give the name of a directory")
     return path
 
 
+def _is_no_directory(path: Path) -> bool:
+    """Is there something else? Looked at once: between two looks another process may move it away."""
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
+
+
 def require_outside(path: Path, folder: Path) -> None:
     """Raise `UserError` if ``path`` would lie in ``folder``, which is read from."""
-    if path.resolve().is_relative_to(folder.resolve()):
+    if user_path(path).resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{path}: lies in {folder}, which is read from; choose another output")
 
 
@@ -101,7 +157,8 @@ def require_creatable(path: Path) -> None:
     """Raise `UserError` if ``path`` could not be created. Tried, in the nearest directory there is: rights do not tell it all."""
     folder = _nearest(path)
     try:
-        tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=folder).cleanup()
+        with _part(folder / path.name, directory=True):
+            pass
     except OSError as error:
         raise UserError(f"{path}: cannot be created in {folder} ({error.strerror}); choose another output") from None
 
@@ -150,6 +207,17 @@ def _full_disk_refused(path: Path) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def full_disk_interrupts(work: Path) -> Iterator[None]:
+    """Turn a full disk, while a run works in ``work``, into a `UserError` that says how it goes on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(f"{work}: the disk is full; free some space, then give the same command again to go on") from None
+
+
 def _is_full(folder: Path) -> bool:
     """Does a megabyte no longer fit? Tried, not asked: a quota does not show in the free space."""
     try:
@@ -183,11 +251,23 @@ def new_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[Path
     path = require_new_directory(path, overwrite=overwrite)
     with _new_part(path, directory=True) as staging, _full_disk_refused(path):
         yield staging
-        if path.exists():
-            os.rename(path, _hidden(path, "old"))
-        os.rename(staging, path)
+        while not _renamed(staging, path):
+            require_new_directory(path, overwrite=overwrite)  # again: another process may have been quicker
+            with contextlib.suppress(FileNotFoundError):  # or has moved it away
+                os.rename(path, _hidden(path, "old"))
         for old in _all_hidden(path, "old"):  # those of killed processes too: the new one stands now
             _remove(old)
+
+
+def _renamed(staging: Path, path: Path) -> bool:
+    """Make ``staging`` ``path``; False where that is taken, but by an empty directory."""
+    try:
+        os.rename(staging, path)
+    except OSError as error:
+        if error.errno not in TAKEN:
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -212,25 +292,32 @@ def _part(path: Path, *, directory: bool = False) -> Iterator[Path]:
         with _locked(left) as dead:
             if dead:
                 _remove(left)
-    part = _hidden(path, "part")
-    part.mkdir() if directory else part.touch(exist_ok=False)
-    with _locked(part):
-        try:
-            yield part
-        finally:
-            _remove(part)
+    while True:
+        part = _hidden(path, "part")
+        part.mkdir() if directory else part.touch(exist_ok=False)
+        with _locked(part, wait=True):
+            if not os.path.lexists(part):  # before it was locked another process has taken it for left behind
+                continue
+            try:
+                yield part
+            finally:
+                _remove(part)
+            return
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of an existing file or directory; False where another process has it, or there are no locks."""
+def _locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock of an existing file or directory; False where another process has it, or there are no locks.
+
+    With ``wait`` until the other has given it back.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:  # it has just been renamed or removed
         yield False
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         locked = True
     except (OSError, AttributeError):
         locked = False
@@ -251,7 +338,7 @@ def _all_hidden(path: Path, kind: str) -> list[Path]:
 
 def _remove(path: Path) -> None:
     """Remove a file or a directory; one that is gone is no mistake."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from ultrafuser.io import user_path
 from ultrafuser.refused import not_a_boolean, told_plainly
 
 CLOSED = ConfigDict(extra="forbid")  # no keys but those declared
@@ -96,8 +97,8 @@ class Data(Section):
 
     def paths(self, sources: tuple[str, ...]) -> list[str]:
         """``sources`` as they are opened: files below ``directory``, everything else (hub ids, whole paths) as written."""
-        folder = Path(self.directory).expanduser() if self.directory else Path()
-        return [str(folder / Path(source).expanduser()) if names_file(source) else source for source in sources]
+        folder = user_path(self.directory) if self.directory else Path()
+        return [str(folder / user_path(source)) if names_file(source) else source for source in sources]
 
 
 class World(Section):

@@ -8,7 +8,6 @@ records that have at least ``id`` and the fields that `TEST_SETS` names. Nothing
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from typing import Any
 
 from ultrafuser import hub
 from ultrafuser.errors import UserError, did_you_mean
-from ultrafuser.io import read_json
+from ultrafuser.io import is_directory, is_file, parse_json, read_json, user_path
 from ultrafuser.testsets_hub import HUB
 
 Record = dict[str, Any]
@@ -70,7 +69,7 @@ def load_test_set(name: str, data_dir: str | Path | None = None) -> list[Record]
     """
     if name not in TEST_SETS:
         raise UserError(f"unknown test set '{name}'{did_you_mean(name, TEST_SETS)} (known: {', '.join(TEST_SETS)})")
-    return list(_LOADER.get()(name, None if data_dir is None else Path(data_dir).expanduser()))
+    return list(_LOADER.get()(name, None if data_dir is None else user_path(data_dir)))
 
 
 @contextmanager
@@ -100,7 +99,7 @@ TestSet.__test__ = False  # type: ignore[attr-defined]
 def find_file(data_dir: Path, file: str) -> Path | None:
     """The file called ``file`` (without suffix) of a data directory: in ``eval/`` or beside it, gzipped or plain."""
     places = (data_dir / folder / f"{file}{end}" for folder in ("eval", ".") for end in (".jsonl.gz", ".jsonl"))
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in places if is_file(path)), None)
 
 
 def read_records(path: Path, fields: tuple[str, ...] = ()) -> Iterator[Record]:
@@ -122,7 +121,7 @@ _LOADER: ContextVar[Callable[[str, Path | None], list[Record]]] = ContextVar("lo
 
 
 def _from_directory(name: str, data_dir: Path) -> list[Record]:
-    if not data_dir.is_dir():
+    if not is_directory(data_dir):
         raise UserError(f"{data_dir}: no such directory of test data; leave it out to take '{name}' from the hub")
     path = find_file(data_dir, TEST_SETS[name].file)
     if path is None:
@@ -136,7 +135,7 @@ def _from_directory(name: str, data_dir: Path) -> list[Record]:
 
 def _record(line: bytes, where: str, fields: tuple[str, ...]) -> Record:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError as error:
         raise UserError(f"{where}: not valid JSON ({error})") from None
     missing = [field for field in ("id", *fields) if field not in record] if isinstance(record, dict) else ["id"]

@@ -23,7 +23,7 @@ from ultrafuser.analyse.trace import END_MARK, TokenTrace
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate.table import ScoreTable
 from ultrafuser.intervals import wilson
-from ultrafuser.pages.palette import INK, PALETTE, color, contrast
+from ultrafuser.pages.palette import INK, PALETTE, color
 
 NAMES = ["text", "code", "math"]
 NASTY = [
@@ -85,6 +85,19 @@ def shown(tokens):
     """What a reader should see of the tokens: no control characters, tabs as spaces, a mark at line breaks."""
     text = "".join(tokens).replace("\t", "    ").replace("\n", "↵\n")
     return re.sub("[\x00-\x09\x0b-\x1f\ud800]", "\ufffd", text)
+
+
+def luminance(shade):
+    """Of ``#rrggbb``, as WCAG 2 defines it."""
+    coded = [int(shade[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in coded)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(first, second):
+    """WCAG's contrast ratio, 1 to 21."""
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
 
 
 def test_colours_are_legible_and_blend_in_proportion():

@@ -10,6 +10,7 @@ import datasets
 import pytest
 
 from ultrafuser.data.conversations import Conversation, read_conversations
+from ultrafuser.data.rows import local_path
 from ultrafuser.errors import UserError
 
 
@@ -61,11 +62,11 @@ def test_every_format_gives_the_same(name, tmp_path, monkeypatch):
 
 
 def test_split_of_a_local_directory(tmp_path):
-    """Catches ``folder:split`` looked up on the hub although the folder is there."""
+    """Catches ``folder:split`` looked up on the hub although the folder is there, and the splits there are kept from the user."""
     table = datasets.Dataset.from_list(GOOD)
     datasets.DatasetDict(train=table, test=table.select([2])).save_to_disk(tmp_path / "saved")
     assert plain(read_conversations(f"{tmp_path}/saved:test")) == GOOD[2:]
-    with pytest.raises(UserError, match=r"saved: cannot be loaded .* split 'tset'"):
+    with pytest.raises(UserError, match=r"saved: has no split 'tset'; did you mean 'test'\? \(it has: train, test\)$"):
         read_conversations(f"{tmp_path}/saved:tset")
 
 
@@ -99,6 +100,10 @@ BAD = {
         r"line 2: is not valid JSON \([^()]* at character 18\): '\{\"domain\": \"text\"'; one object a line",
     ),
     "no end": ('{"domain": "text",\r', r"line 2: is not valid JSON \([^()]* at character 1[89]\): '"),
+    "long number": (
+        '{"domain": "text", "n": ' + "1" * 5000 + "}",
+        r"line 2: is not valid JSON \(a number has too many digits\): '\{\"domain\": \"text\", ",
+    ),
     "nested": ("[" * 100_000, r"line 2: is not valid JSON \(nested too deeply\): '\[\[.*\[\.\.\."),
     "array": ("[1, 2]", r"line 2: is \[1, 2\], not an object; expected"),
     "no domain": ({"messages": [USER, ASSISTANT]}, r"line 2: has no 'domain'"),
@@ -157,6 +162,15 @@ def test_one_array_is_told(name, indent, tmp_path):
     path.write_text("\ufeff" * (indent is None) + json.dumps(GOOD, indent=indent), encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(f"{path}: this is one array; write one object a line")):
         read_conversations(path)
+
+
+@pytest.mark.parametrize("place", ["~nosuchuser/a.jsonl", "x" * 300 + ".jsonl", "x" * 300 + "/a.jsonl", "x" * 300])
+def test_what_can_be_no_file(place):
+    """Catches a traceback for the home of nobody and for what is too long to be a name."""
+    with pytest.raises(UserError, match=f"^{place}: (no such file or directory$|cannot be loaded as a dataset)") as caught:
+        read_conversations(place)
+    assert "\n" not in str(caught.value)
+    assert str(local_path(f"{place}:test")) == place
 
 
 def test_domain_without_example(tmp_path):

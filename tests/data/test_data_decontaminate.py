@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -96,6 +97,29 @@ def test_what_stays_and_what_goes(kind: str, tmp_path: Path, tests_dir: Path) ->
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_a_directory_of_parquet(tmp_path: Path, tests_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a directory called ``d.parquet``, as Spark writes it, taken for one file."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    source, out = tmp_path / "d.parquet", tmp_path / "clean.jsonl"
+    source.mkdir()
+    (source / "_SUCCESS").touch()
+    for number, records in enumerate((TRAIN[:3], TRAIN[3:])):
+        write(source / f"part-{number}.snappy.parquet", records)
+    decontaminate_files([str(source)], out, against=["gsm8k", "truthfulqa"], data_dir=tests_dir)
+    assert read(out) == KEPT
+
+
+def test_places_at_home(tmp_path: Path, tests_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches ``--out=~/x``, which no shell expands, written to a directory that is called ``~``."""
+    (tmp_path / "home").mkdir()
+    write(tmp_path / "home" / "a.jsonl", TRAIN)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    cleaned = decontaminate_files(["~/a.jsonl"], "~/out.jsonl", against=["gsm8k"], data_dir=tests_dir)
+    assert cleaned.out == tmp_path / "home" / "out.jsonl" and was_checked(cleaned.out) and cleaned.report.exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["home"]
+
+
 def test_lines_stay_byte_for_byte(tmp_path: Path, tests_dir: Path) -> None:
     """Catches JSON that is written anew (spaces, escapes, key order), a missing newline, and gzip files that differ each time."""
     first = b'{"domain" :"math","prompt":"caf\\u00e9 ","response":  "\xc3\xbc"}\n'
@@ -132,7 +156,13 @@ def test_parquet_keeps_its_schema(tmp_path: Path, tests_dir: Path) -> None:
         ("a.jsonl --against miniworld --out o.jsonl", "--against 'miniworld': no such benchmark"),
         ("a.jsonl --against paper --out o.jsonl", "TESTS/eval/humaneval_instruct_derived.jsonl.gz: no such file"),
         ("a.jsonl --against math --out o.jsonl", "TESTS/eval/math500.jsonl.gz: no such file"),
-        ("a.jsonl --against gsm8k --out a.jsonl --overwrite", "--out a.jsonl: is one of the files to be checked"),
+        ("a.jsonl --against gsm8k --out a.jsonl --overwrite", "a.jsonl: is or holds a.jsonl, which is read from; choose"),
+        ("q.jsonl.overlaps.jsonl --against gsm8k --out q.jsonl --overwrite", "q.jsonl.overlaps.jsonl: is or holds "),
+        ("r.jsonl.checked.json --against gsm8k --out r.jsonl --overwrite", "r.jsonl.checked.json: is or holds "),
+        ("a.jsonl --against gsm8k --out TESTS/gsm8k_test.jsonl --overwrite", "TESTS/gsm8k_test.jsonl: is or holds "),
+        ("d.parquet --against gsm8k --out d.parquet/part-0.jsonl --overwrite", "d.parquet/part-0.jsonl: is or holds "),
+        ("d.parquet --against gsm8k --out o.parquet", "--out o.parquet: give a name that ends in one of .jsonl"),
+        ("~nosuchuser/a.jsonl --against gsm8k --out o.jsonl", "~nosuchuser/a.jsonl: no such file or directory"),
         ("a.jsonl --against gsm8k --out b.jsonl", "b.jsonl: already exists"),
         ("a.jsonl --against gsm8k --out o.csv", "--out o.csv: give a name that ends in one of .jsonl"),
         ("a.jsonl --against gsm8k --out o.parquet", "--out o.parquet: give a name that ends in one of .jsonl"),
@@ -159,13 +189,20 @@ def test_mistakes(typed: str, told: str, tmp_path: Path, tests_dir: Path, monkey
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:100])
     (tmp_path / "broken.jsonl").write_text(json.dumps(TRAIN[0]) + "\n{\n")
     (tmp_path / "empty.jsonl").touch()
+    for name in ("q.jsonl.overlaps.jsonl", "r.jsonl.checked.json"):
+        write(tmp_path / name, TRAIN)
+    (tmp_path / "d.parquet").mkdir()
+    write(tmp_path / "d.parquet" / "part-0.jsonl", TRAIN)
     (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "folder.jsonl" / "file").touch()
-    before = {path: path.read_bytes() for path in tmp_path.glob("**/*") if path.is_file()}
-    result = CliRunner().invoke(app, ["decontaminate", *typed.split(), "--data-dir", str(tests_dir)])
+    folders = (tmp_path, tests_dir)
+    before = {path: path.read_bytes() for folder in folders for path in folder.glob("**/*") if path.is_file()}
+    result = CliRunner().invoke(
+        app, ["decontaminate", *typed.replace("TESTS", str(tests_dir)).split(), "--data-dir", str(tests_dir)]
+    )
     assert result.exit_code == 2 and result.stdout == "" and result.stderr.count("\n") == 1, result.output
     assert result.stderr.startswith("error: " + told.replace("TESTS", str(tests_dir)))
-    assert {path: path.read_bytes() for path in tmp_path.glob("**/*") if path.is_file()} == before
+    assert {path: path.read_bytes() for folder in folders for path in folder.glob("**/*") if path.is_file()} == before
 
 
 def test_command(tmp_path: Path, tests_dir: Path) -> None:

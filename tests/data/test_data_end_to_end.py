@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from transformers import AutoTokenizer
 
 from tiny import tiny_tokenizer
 from ultrafuser.data.collate import Collator
 from ultrafuser.data.conversations import read_conversations
 from ultrafuser.data.dataset import encode_dataset
+from ultrafuser.errors import UserError
 
 
 def roles(*contents):
@@ -57,3 +59,13 @@ def test_file_to_batch(template, tmp_path):
         assert batch["labels"][row].tolist() == labels + [-100] * padding
         assert batch["attention_mask"][row].tolist() == [1] * len(ids) + [0] * padding
     assert batch["domain_ids"].tolist() == [1, 0, 2]
+
+
+def test_a_model_without_a_chat_template(tmp_path):
+    """Catches advice that training cannot take ("name one of ours") and a model called 'model' instead of by its place."""
+    tiny_tokenizer().save_pretrained(tmp_path / "fused")
+    (tmp_path / "fused" / "chat_template.jinja").unlink()
+    (tmp_path / "train.jsonl").write_text(json.dumps(RECORDS[2]))
+    conversations = read_conversations(tmp_path / "train.jsonl", domains=["math"])
+    with pytest.raises(UserError, match=r"^\S*/fused: its tokenizer has no chat template; put the chat_template\.jinja that"):
+        encode_dataset(conversations, AutoTokenizer.from_pretrained(tmp_path / "fused"), domains=["math"], max_length=9)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 import openai
 import pytest
 from asking import echo
 
+import fake_endpoint
 from fake_endpoint import TROUBLE, FakeEndpoint, Reply, spoiled, troubled
 
 MESSAGES = [{"role": "user", "content": "question 1"}]
 
 
 def client(server: FakeEndpoint, **fields) -> openai.OpenAI:
-    return openai.OpenAI(base_url=server.base_url, **{"api_key": "key", "max_retries": 0, "timeout": 10, **fields})
+    return openai.OpenAI(base_url=server.base_url, **{"api_key": "key", "max_retries": 0, "timeout": 60, **fields})
 
 
 def test_an_answer_whole_and_in_pieces():
@@ -27,6 +30,21 @@ def test_an_answer_whole_and_in_pieces():
     assert [piece.choices[0].finish_reason for piece in pieces if piece.choices][-2:] == [None, "length"]
     assert pieces[-1].usage == whole.usage
     assert len(pieces) > 5 and server.counts == {"200": 2}
+
+
+def test_an_answer_that_has_come_is_counted_at_once(monkeypatch):
+    """Catches a count that lags behind what the client knows, where the server's thread has to wait for its turn."""
+    whole = fake_endpoint.sent_whole
+
+    async def held_up(request, response):
+        sent = await whole(request, response)
+        time.sleep(0.3)
+        return sent
+
+    monkeypatch.setattr(fake_endpoint, "sent_whole", held_up)
+    with FakeEndpoint(echo) as server:
+        assert client(server).chat.completions.create(model="fake", messages=MESSAGES).choices[0].message.content
+        assert len(server.answered) == 1
 
 
 def test_models_and_limits():
@@ -74,7 +92,7 @@ def test_trouble_is_what_it_says(kind, error):
     """Catches trouble that is none, which would make tests of retries pass for nothing."""
     with FakeEndpoint(lambda body, n: TROUBLE[kind]() if n == 0 else echo(body, n)) as server:
         with pytest.raises(error):
-            client(server, timeout=0.3).chat.completions.create(model="fake", messages=MESSAGES)
+            client(server, timeout=0.3 if kind == "stall" else 60).chat.completions.create(model="fake", messages=MESSAGES)
         assert client(server).chat.completions.create(model="fake", messages=MESSAGES).choices[0].message.content
     assert len(server.answered) == 1
 

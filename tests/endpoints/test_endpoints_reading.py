@@ -78,9 +78,9 @@ def test_durations_of_headers():
     assert retry_after({"retry-after": "7"}) == 7
     assert retry_after({"retry-after": "7", "retry-after-ms": "250"}) == 0.25
     assert retry_after({}) is None and retry_after({"retry-after": "later"}) is None
-    for offset, seconds in ((30, 30), (-30, 0)):
+    for offset, seconds in ((300, 300), (-300, 0)):
         date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=offset), usegmt=True)
-        assert retry_after({"retry-after": date}) == pytest.approx(seconds, abs=2)
+        assert retry_after({"retry-after": date}) == pytest.approx(seconds, abs=60)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -17,7 +17,6 @@ from dataclasses import replace
 
 import pytest
 from evaluation_world import NAMES
-from filelock import FileLock
 from judged_world import write_alpaca_eval, write_mt_bench
 from lm_eval.models.huggingface import HFLM
 from safetensors.torch import load_file, save_file
@@ -215,7 +214,8 @@ def test_what_another_evaluation_left_goes_with_its_results(tmp_path):
     out = tmp_path / "out"
 
     def left():
-        return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file() and "answers" not in path.name)
+        ours = ("answers", ".lock")
+        return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file() and not path.name.startswith(ours))
 
     def leave():
         for name in ("samples/old/gsm8k.jsonl", ".specialists/old/config.json", "results.md", "report.html", "failures.log"):
@@ -256,9 +256,11 @@ def test_results_of_another_making_are_left_alone(tmp_path, text, overwrite):
 def test_one_evaluation_at_a_time(trio, settings):
     """Two in one directory would take each other's extracted specialists away and overwrite each other's results."""
     settings.out.mkdir(exist_ok=True)
-    with FileLock(settings.out / f"{ANSWERS_FILE}.lock"), pytest.raises(UserError, match="another evaluation is going on there"):
-        evaluate_models([trio["code"]], ["miniworld_text"], settings)
-    assert not (settings.out / "results.json").exists()
+    with claimed(settings.out, {}):
+        with pytest.raises(UserError, match="another evaluation is going on there"):
+            evaluate_models([trio["code"]], ["miniworld_text"], settings)
+        assert not (settings.out / "results.json").exists()
+    assert [file.name for file in settings.out.iterdir()] == [ANSWERS_FILE]
 
 
 def test_directory_that_cannot_be_written(tmp_path):
@@ -267,8 +269,8 @@ def test_directory_that_cannot_be_written(tmp_path):
     for place in ("a" * 300, "a" * 300 + "/b", "file/b"):
         with pytest.raises(UserError, match=r"cannot be created \((File name too long|Not a directory)\); choose another"):
             prepare(tmp_path / place, {}, overwrite=False)
-    (tmp_path / f"{ANSWERS_FILE}.lock").mkdir()
-    with pytest.raises(UserError, match=r"cannot be written .*; choose another --out"), claimed(tmp_path, {}):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(UserError, match=r"cannot be written .*; choose another output"), claimed(tmp_path, {}):
         pass
 
 
@@ -328,6 +330,16 @@ def test_a_specialist_beside_another_model_of_its_name(trio, settings):
     assert of["fused.math"] == alone.scores["math", "truthfulqa_mc2"].records != of["math"]
     with pytest.raises(UserError, match=r"two models are called 'fused\.math'; give other names"):
         find_models([trio["fused"], f"math={trio['text']}", f"fused.math={trio['math']}"], both)
+
+
+def test_specialists_of_models_that_are_not_fused(trio, settings):
+    """--with-specialists given in vain must be one line before anything is asked, and no mistake where one model is fused."""
+    inside = replace(settings, with_specialists=True)
+    told = rf"--with-specialists: no fused model is among those given \({trio['code']}, {trio['text']}\); leave the option out"
+    with pytest.raises(UserError, match=told):
+        evaluate_models([trio["code"], f"b={trio['text']}"], ["gsm8k"], inside)
+    assert not settings.out.exists()
+    assert len(find_models([trio["fused"], f"b={trio['text']}"], inside)) == 5
 
 
 def made(settings, values, *, tasks=("gsm8k", "mt_bench"), specialists=("a", "b")) -> Results:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import random
+import re
 import time
 
 import pytest
 
 from ultrafuser.endpoints.thoughts import without_thoughts
+from ultrafuser.evaluate import extract_letter, extract_program
 from ultrafuser.evaluate.extract import read_math, read_number, read_yes_no
 from ultrafuser.evaluate.extract_letter import read_letter
 from ultrafuser.evaluate.extract_program import read_program
-from ultrafuser.evaluate.python_code import future_first
+from ultrafuser.evaluate.python_code import future_first, parsing_part
 
 THOUGHTS = {
     "<think>Yes seems plausible.</think>\n\nNo.": "\n\nNo.",
@@ -176,6 +179,11 @@ LETTERS = {
     "A car drives 5 miles": None,
     "It is 10.": None,
     "The answer is Beta": None,
+    "The answer is A or B.": None,
+    "The answer is **(A)** or **(C)**": None,
+    "The answer is either A or B. Since 2 > 1, the answer is B": "B",
+    "The answer is C or, in words, 12": "C",
+    "The answer is B, or 12": "B",
     "": None,
 }
 
@@ -189,6 +197,24 @@ def test_letters(text: str, letter: str | None) -> None:
 def test_only_the_letters_of_the_question_count() -> None:
     """Catches an E read as an answer to a question that has four options."""
     assert read_letter("E", "ABCD") is None
+
+
+def test_options_in_a_row_are_those_of_the_obvious_pattern() -> None:
+    """Catches another reading than that of the one pattern, whose time grows with the cube of a text, on ten thousand lines."""
+    obvious = re.compile(r"\bA[).:].*?\bB[).:].*?\bC[).:]")
+    chance = random.Random(0)
+    pieces = ["A)", "B.", "C:", "A", "B", "C", "D)", ")", "x", " ", "\n"]
+    texts = ["".join(chance.choices(pieces, k=chance.randint(1, 40))) for _ in range(10_000)]
+    found = [any(map(extract_letter._in_a_row, text.split("\n"))) for text in texts]
+    assert found == [bool(obvious.search(text)) for text in texts] and 500 < sum(found) < 9500
+
+
+def test_repeating_text_is_read_in_bounded_time() -> None:
+    """Catches time that grows with the cube of a looping answer: this one took hours."""
+    started = time.process_time()
+    assert read_letter("A) B) " * 5000 + "\nThe answer is D") == "D"
+    assert read_letter("A) B) " * 5000 + "C) ") is None
+    assert time.process_time() - started < 20
 
 
 def test_yes_and_no() -> None:
@@ -293,6 +319,8 @@ def test_hostile_text_is_read_in_bounded_time() -> None:
         "def total(x\n" * 500,
         "```\n" * 2000,
         f"```\ndef total(x):\n    return {'x + ' * 3000}x\n```",
+        "def total(x): pass\n" * 1000,
+        "@cache\ndef total(x):\n    pass\n" * 300,
     ):
         read_program(text, "total", HEAD)
     assert time.process_time() - started < 10
@@ -304,3 +332,37 @@ def test_docstrings_are_left_as_they_are() -> None:
     program = read_program(f"```python\n{code}```", "total", HEAD)
     assert program is not None
     assert ast.dump(ast.parse(program)) == ast.dump(ast.parse(code))
+
+
+PIECES = (
+    *("def f(x):", "    return x", "    pass", "def f(x): pass", "f = lambda x: x", "f: int = 3", "f = 1; s = '''", "class f:"),
+    *("async def f(x):", "@dec", "@(", ")", "x = (", "x = [", "]", "import os", "import os os", "from here on", "It's prose", ""),
+    *('"""', 'x = """', '"""; y = 2', "'''", "if x:", "else:", "    x = 1", "\tx = 2", "  z", "x = 1 \\\\", "return 5", "f(3"),
+)
+
+
+def test_programs_are_those_of_trying_every_line(monkeypatch) -> None:
+    """Catches a line that is passed over although a program begins there: against trying each, on 3,000 texts of odd lines."""
+
+    def every(text):
+        lines = text.split("\n")
+        starts = [start for start, line in enumerate(lines) if extract_program._CODE_LINE.match(line)]
+        yield from (parsing_part("\n".join(lines[start:])) for start in starts)
+        yield text
+
+    chance = random.Random(0)
+    texts = ["\n".join(chance.choices(PIECES, k=chance.randint(1, 14))) for _ in range(3000)]
+    found = [read_program(text, "f", HEAD) for text in texts]
+    monkeypatch.setattr(extract_program, "_bare_code", every)
+    assert found == [read_program(text, "f", HEAD) for text in texts]
+    assert sum(program is not None for program in found) > 1000
+
+
+@pytest.mark.parametrize(
+    "text", ['total = sum; text = """\n"""\nprint(text)', 'x = 1\ry = 2\ntotal = sum\ntext = """\n"""\nprint(x)']
+)
+def test_a_program_is_never_cut_inside_a_string(text: str) -> None:
+    """Catches a traceback, and so a task that fails, where the last line of the program begins a string, or "\\r" ends one."""
+    names: dict = {}
+    exec(compile(read_program(text, "total", HEAD) or "", "answer", "exec"), names)
+    assert names["total"] is sum

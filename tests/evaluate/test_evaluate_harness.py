@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate.catalogue import TASKS
-from ultrafuser.evaluate.harness import harness_samples, run_task
+from ultrafuser.evaluate.harness import _record, harness_samples, run_task
 from ultrafuser.evaluate.lm import UltraFuserLM
+from ultrafuser.evaluate.room import Room
 from ultrafuser.evaluate.score import mean_and_error, prompts_hash
 from ultrafuser.evaluate.settings import EvalSettings
 from ultrafuser.evaluate.tasks import TASKS_DIRECTORY
@@ -134,9 +135,57 @@ def test_item_without_room_is_wrong(trio, tiny_data):
     assert [place for place, record in enumerate(score.records) if record.get("left_out")] == long
     assert score.notes[0].startswith(f"{len(long)} of {len(samples)} prompts were not asked and count as wrong")
     assert score.unparsed == sum(record["read"]["answer"] is None for record in score.records if not record.get("left_out"))
-    likelihood = run_task(lm, TASKS["sat_math_likelihood"], settings)
-    for record in likelihood.records:
-        assert not record.get("left_out") or record["score"] == 0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "value", "left_out"),
+    [((1, 1, 1), 1, False), ((1, 0, 1), 1, False), ((0, 0, 0), 0, False), ((1, 99, 1), 0, True), ((0, 99, 0), 0, True)],
+)
+def test_item_that_the_harness_calls_right(tokens, value, left_out):
+    """Its 1 must stand unless an option was too long to be asked, or all are without tokens, where it takes the first."""
+    room, pairs = Room(64), [("Q", option) for option in "ABC"]
+    for pair, count in zip(pairs, tokens, strict=True):
+        room.likelihood(*pair, (5, count))
+    answers = [(-1.0, False), (-2.0, False), (-3.0, False)]
+    sample = {"doc": {"id": "x"}, "doc_id": 0, "arguments": pairs, "resps": [[one] for one in answers], "acc": 1.0}
+    record = _record(sample | {"filtered_resps": answers, "target": 0}, "acc", room)
+    assert (record["score"], "left_out" in record) == (value, left_out)
+
+
+@pytest.fixture
+def always_right(trio, tiny_data, monkeypatch):
+    """Makes a model that prefers the right option of every item of SAT-Math, with that task and, by item, (pair, is right?)."""
+    task, settings = TASKS["sat_math_likelihood"], EvalSettings(out=Path("unused"), data_dir=tiny_data)
+    samples = harness_samples(UltraFuserLM(str(trio["math"]), device="cpu", batch_size=4), task, settings)
+    items = [[(tuple(pair), n == sample["target"]) for n, pair in enumerate(sample["arguments"])] for sample in samples]
+    likely = {pair: -300.0 if right else -310.0 for item in items for pair, right in item}
+    monkeypatch.setattr(HFLM, "loglikelihood", lambda self, requests, **_: [(likely[one.args], False) for one in requests])
+    return lambda **options: (UltraFuserLM(str(trio["math"]), device="cpu", **options), task, settings, items)
+
+
+def test_option_without_room_makes_its_item_wrong(always_right):
+    """An item whose options could not all be asked has no choice to be scored: it scores 0, also where the harness says 1."""
+    lm, task, settings, items = always_right()
+    assert [record["score"] for record in run_task(lm, task, settings).records] == [1] * len(items)
+    lengths = [max(len(lm.tok_encode("".join(pair))) for pair, _ in item) for item in items]
+    room = max(lengths) - 2  # the last token is never read, so that those of `lengths` up to one more fit
+    score = run_task(always_right(max_length=room)[0], task, settings)
+    fits = [length <= room + 1 for length in lengths]
+    assert any(fits) and not all(fits)
+    assert [record["score"] for record in score.records] == fits
+    assert [not record.get("left_out") for record in score.records] == fits
+
+
+@pytest.mark.parametrize(("lost", "value"), [("wrong", 1), ("right", 0), ("all", 0)])
+def test_option_that_cannot_be_written_is_never_chosen(always_right, monkeypatch, lost, value):
+    """A wrong option without tokens may not make its item wrong, nor be chosen; where none can be written nothing is right."""
+    lm, task, settings, items = always_right()
+    gone = [pair for item in items for pair, right in item if {"wrong": not right, "right": right, "all": True}[lost]]
+    lengths = UltraFuserLM._pair_lengths
+    monkeypatch.setattr(UltraFuserLM, "_pair_lengths", lambda *all: (lengths(*all)[0], 0) if all[1:] in gone else lengths(*all))
+    score = run_task(lm, task, settings)
+    assert [(record["score"], "left_out" in record) for record in score.records] == [(value, False)] * len(items)
+    assert score.notes[0].startswith(f"{len(gone)} of {sum(map(len, items))} options")
 
 
 def test_options_without_room_are_not_unreadable(trio, tiny_data):

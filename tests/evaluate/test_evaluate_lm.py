@@ -161,8 +161,15 @@ def test_option_without_tokens_counts_as_wrong(lm):
     lm.start("options")
     values = lm.loglikelihood([Instance("loglikelihood", {}, ("ZZ", option), 0) for option in ("A", "")])
     assert values[0] != LEFT_OUT and values[1] == LEFT_OUT
-    assert lm.room.is_left_out("ZZ", "") and not lm.room.is_left_out("ZZ", "A")
+    assert lm.room.unwritable == {("ZZ", "")} and not lm.room.left_out
     assert len(lm.room.notes()) == 1 and lm.room.notes()[0].startswith("1 of 2 options add no token to the prompt")
+
+
+def test_option_that_was_not_asked_never_wins(lm):
+    """A long option has a log-likelihood of some hundreds below 0: one that could not be asked must still be less likely."""
+    lm.start("options")
+    (long, _), (none, _) = lm.loglikelihood([Instance("loglikelihood", {}, ("Z", option), 0) for option in (" lazy dog" * 9, "")])
+    assert float("-inf") < none < long < -100
 
 
 def test_batch_of_likelihoods_is_bounded(lm, monkeypatch):

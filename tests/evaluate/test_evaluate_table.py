@@ -75,6 +75,18 @@ def test_markdown():
     assert lines[6].count("**") == 6
 
 
+def test_names_of_columns_show_as_they_are():
+    """A domain is called what its user likes: markup must not vanish from the terminal, a bar not make two columns of one."""
+    table = ScoreTable("loss [nats]", ["[code]", "a|b"])
+    for domain in table.domains:
+        table.add("m", domain, wilson(1, 2))
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table.to_rich())
+    shown = console.export_text()
+    assert "[code]" in shown and "a|b" in shown and "loss [nats]" in shown
+    assert table.to_markdown().splitlines()[0] == "| model | [code] | a\\|b | mean |"
+
+
 def test_terminal_and_json():
     """Names with markup show as they are; unknown ends are null in JSON, which has no NaN."""
     table = made()

@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub import HfApi, ModelCard
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, GenerationConfig, MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.generation import ContinuousBatchingConfig
 
+import ultrafuser.model as model_package
 from reference import VOCAB, Templates, fuse_by_hand, tiny_llama
 from ultrafuser.model.configuration_ultrafuser import REMOTE_CODE_FILES, UltraFuserConfig
 from ultrafuser.model.modeling_ultrafuser import UltraFuserForCausalLM
@@ -134,6 +137,25 @@ def test_the_code_is_named_for_every_auto_class(saved):
     auto_map = json.loads((saved / "config.json").read_text())["auto_map"]
     assert set(auto_map) == {"AutoConfig", "AutoModel", "AutoModelForCausalLM"}
     assert all(name.split(".")[0] + ".py" in REMOTE_CODE_FILES for name in auto_map.values())
+
+
+@pytest.mark.parametrize("saved_before", [False, True])
+@pytest.mark.parametrize("part", [lambda model: model, lambda model: model.model], ids=["causal LM", "base"])
+def test_what_is_pushed_to_the_hub_has_its_code(fused, tmp_path, monkeypatch, saved_before, part):
+    """Catches code files that are written only after the upload, or so early that the library takes them for old ones."""
+    pushed: dict[str, bytes] = {}
+
+    def commit(self: HfApi, repo_id: str, operations: list, **kwargs: object) -> None:
+        pushed.update({one.path_in_repo: Path(one.path_or_fileobj).read_bytes() for one in operations})
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **kwargs: SimpleNamespace(repo_id=f"me/{repo_id}"))
+    monkeypatch.setattr(HfApi, "create_commit", commit)
+    monkeypatch.setattr(ModelCard, "load", lambda *args, **kwargs: ModelCard("---\nlicense: mit\n---\n"))
+    if saved_before:
+        part(fused).save_pretrained(tmp_path / "fused")
+    part(fused).save_pretrained(tmp_path / "fused", push_to_hub=True)
+    assert pushed.keys() >= {*REMOTE_CODE_FILES, "config.json", "model.safetensors"}
+    assert all(pushed[name] == (Path(model_package.__file__).parent / name).read_bytes() for name in REMOTE_CODE_FILES)
 
 
 @torch.no_grad()

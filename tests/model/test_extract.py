@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,51 @@ def test_bad_input(root: Path, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"bare"}
 
 
+def directories_listed(call: Callable[[], object]) -> set[Path]:
+    """Those that the interpreter looks into while ``call`` runs. (An audit hook stays for good, so it is told when to stop.)"""
+    listed: set[Path] = set()
+    listening = [True]
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if listening and event in ("os.scandir", "os.listdir"):
+            listed.add(Path(str(arguments[0])))
+
+    sys.addaudithook(hook)
+    try:
+        call()
+    finally:
+        listening.clear()
+    return listed
+
+
+def test_nothing_is_searched_that_is_no_part_of_the_model(root: Path, tmp_path: Path) -> None:
+    """Catches a search of the whole disk before '/' is refused, or of all that a run has left beside its model."""
+    (tmp_path / "wrong" / "deep" / "deeper").mkdir(parents=True)
+
+    def refused() -> None:
+        with pytest.raises(UserError, match=r"wrong/config\.json: no such file"):
+            extract(tmp_path / "wrong", "text", tmp_path / "out")
+
+    assert not {path for path in directories_listed(refused) if path.is_relative_to(tmp_path)}
+    shutil.copytree(root / "fused", model := tmp_path / "model")
+    (model / "training" / "deep" / "deeper").mkdir(parents=True)
+    listed = directories_listed(lambda: extract(model, "text", tmp_path / "out"))
+    assert model in listed and not {path for path in listed if path.is_relative_to(model / "training")}
+
+
+def test_a_part_that_is_linked_is_not_replaced(root: Path, tmp_path: Path) -> None:
+    """Catches --overwrite of a directory that holds what a model's files or its specialists' are links to."""
+    for part in ("gate.safetensors", "specialists/text/fusion.json", "specialists/code/config.json"):
+        shutil.copytree(root / "fused", model := tmp_path / "model")
+        (tmp_path / "kept").mkdir()
+        (model / part).rename(target := tmp_path / "kept" / "part")
+        (model / part).symlink_to(target)
+        with pytest.raises(UserError, match=r"kept: is or holds .*, which is read from; choose another output"):
+            extract(model, "text", tmp_path / "kept", overwrite=True)
+        assert target.is_file()
+        shutil.rmtree(model), shutil.rmtree(tmp_path / "kept")
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
@@ -146,7 +193,7 @@ def test_bad_input(root: Path, tmp_path: Path) -> None:
         ("specialists/text/config.json", [], "config.json: must hold keys with their values"),
         ("config.json", {"model_type": "ultrafuser", "specialists": [{}]}, "config.json: not accepted .*architecture None"),
         ("config.json", {"model_type": "ultrafuser", "specialist_names": ["text"]}, "1 specialist_names for 0 specialists"),
-        ("config.json", {"model_type": "ultrafuser", "specialist_names": [1]}, "1 specialist_names for 0 specialists"),
+        ("config.json", {"model_type": "ultrafuser", "specialist_names": [1]}, "specialist_names must be a list of texts"),
     ],
 )
 def test_damaged_configuration(root: Path, tmp_path: Path, file: str, content: object, message: str) -> None:

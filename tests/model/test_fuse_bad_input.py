@@ -42,6 +42,16 @@ def truncate(folder: Path, keep: float) -> None:
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * keep)])
 
 
+def edit_header(tensor: str, folder: Path, **values: object) -> None:
+    file = folder / "model.safetensors"
+    content = file.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header[tensor] |= values
+    written = json.dumps(header).encode()
+    file.write_bytes(len(written).to_bytes(8, "little") + written + content[end:])
+
+
 def pickle_only(folder: Path) -> None:
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
@@ -98,15 +108,23 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (remove("model.safetensors"), "no weights"),
     "shard missing": (shard_missing, "model-00002-of-.*no such file"),
     "tensor missing": (lambda folder: edit_tensors(folder, lambda t: t.pop(NORM)), f"1 tensor is missing: {NORM}"),
+    "head missing": (lambda folder: edit_tensors(folder, lambda t: t.pop(HEAD)), f"bad: 1 tensor is missing: {HEAD}"),
     "tensor extra": (lambda folder: edit_tensors(folder, lambda t: t.update(x=torch.ones(2))), "not of this architecture: x"),
     "shape": (lambda folder: edit_tensors(folder, lambda t: t.update({NORM: torch.ones(7)})), rf"{NORM} has shape \[7\]"),
+    "shape of nothing": (partial(edit_header, NORM, shape=[None]), f"safetensors: tensor {NORM} has a .* entry that is not"),
+    "shape below 0": (partial(edit_header, EMBEDDING, shape=[-320, -32]), f"tensor {EMBEDDING} has a .* entry that is not known"),
+    "half a byte": (partial(edit_header, EMBEDDING, data_offsets=[0.0, 40960.0]), f"{EMBEDDING} has a .* entry that is not"),
     "no such model": (lambda folder: edit_config(folder, hidden_act="nope"), "no model can be made .*KeyError: 'nope'"),
     "config of a list": (lambda folder: (folder / "config.json").write_text("[]"), "config.json: must hold keys"),
     "generation of a list": (lambda folder: (folder / "generation_config.json").write_text("[1]"), "must hold keys"),
     "shard elsewhere": (partial(index_of, "../good/model.safetensors"), "index.json: has no weight_map of files beside it"),
     "shard of no name": (partial(index_of, 5), "index.json: has no weight_map of files beside it"),
     "no tokenizer": (remove("tokenizer.json", "tokenizer_config.json"), "no tokenizer"),
-    "broken tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer does not load"),
+    "broken tokenizer": (
+        lambda folder: (folder / "tokenizer.json").write_text("{}"), r"tokenizer does not load \(.+\); copy the one it was"
+    ),
+    "half a tokenizer": (remove("tokenizer.json"), r"tokenizer does not load \(.+ (\.\.|\.)\); copy the one it was"),
+    "no model_type": (partial(edit_config, model_type=None), "bad: a config.json without model_type is not supported"),
     "vocabulary": (other_vocabulary, "conflict"),
     "no template": (remove("chat_template.jinja"), "template"),
     "template drops content": (lambda folder: (folder / "chat_template.jinja").write_text("hello"), "template"),

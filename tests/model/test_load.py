@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tiny import tiny_specialist
 from ultrafuser.errors import UserError
+from ultrafuser.model.extract import extract
 from ultrafuser.model.fuse import FuseOptions, fuse
 from ultrafuser.model.load import load
 from ultrafuser.model.quantise import leave_unpacked
@@ -63,6 +65,34 @@ def test_told_in_one_line(fused: Path, tmp_path: Path, fault: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load(bad)
     assert "\n" not in str(caught.value) and str(caught.value).startswith(str(bad))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"masked_token_ids": [5, 10**9]}, "masked_token_ids has 1000000000, which is no id of a vocabulary of 320"),
+        ({"masked_token_ids": [-1]}, "masked_token_ids has -1, which is no id of a vocabulary of 320"),
+        ({"masked_token_ids": "12"}, "masked_token_ids must be a list of whole numbers"),
+        ({"masked_token_ids": [2.5]}, "masked_token_ids must be a list of whole numbers"),
+        ({"slot_start": 319, "slot_visibility": [[1]]}, "slot_visibility must have rows of 2 zeros and ones, one per specialist"),
+        ({"slot_start": 319, "slot_visibility": [[1, 2]]}, "slot_visibility must have rows of 2 zeros and ones"),
+        ({"slot_start": 319, "slot_visibility": [[1, 0], [1, 1]]}, "slot_visibility has 2 rows for 1 ids from slot_start on"),
+        ({"slot_visibility": [1]}, "slot_visibility must be a list of lists"),
+        ({"slot_start": -4}, "slot_start is -4; it must be a whole number, at least 0"),
+        ({"predictable_vocab_size": 321}, "predictable_vocab_size is 321, more than vocab_size 320"),
+        ({"vocab_size": "many"}, "vocab_size is 'many'; it must be a whole number, at least 1"),
+        ({"gate_hidden_size": True}, "gate_hidden_size is True; it must be"),
+        ({"specialists": 5}, "specialists must be a list of configurations"),
+    ],
+)
+def test_damaged_configuration(fused: Path, tmp_path: Path, damage: dict[str, object], message: str) -> None:
+    """Catches a traceback for an id outside the tables, and one specialist's row taken for those of all."""
+    shutil.copytree(fused, bad := tmp_path / "bad")
+    (bad / "config.json").write_text(json.dumps(json.loads((bad / "config.json").read_text()) | damage))
+    for read in (load, lambda folder: extract(folder, "a", tmp_path / "out")):
+        with pytest.raises(UserError, match=message) as caught:
+            read(bad)
+        assert "\n" not in str(caught.value) and str(caught.value).startswith(str(bad))
 
 
 def test_layers_that_cannot_be_packed_are_left_alone() -> None:

@@ -86,6 +86,24 @@ def test_labels_and_shifted_labels_of_the_model():
     torch.testing.assert_close(model(ids, labels=ids).loss, plain.loss)
 
 
+def test_labels_that_are_never_predicted():
+    """Catches an infinite loss at a slot token, a mean that counts it, and a number of items not taken as given."""
+    templates = Templates(user=[[1, 2], [5]], answer=[[8], [9]])
+    model = fuse_by_hand([tiny_llama(0), tiny_llama(1)], templates)
+    ids = torch.tensor([templates.fused_ids([[20, 21, 22], [30, 31], [23]])])
+    with torch.no_grad():
+        logits = model(ids).logits[0, :-1, :VOCAB]
+    targets = ids[0, 1:]
+    kept = [place for place, target in enumerate(targets.tolist()) if target < VOCAB]
+    losses = [float(F.cross_entropy(logits[place], targets[place])) for place in kept]
+    assert 0 < len(kept) < len(targets)
+    for labels in (ids, ids.masked_fill(ids >= VOCAB, -100)):
+        assert model(ids, labels=labels).loss.item() == pytest.approx(sum(losses) / len(kept), rel=1e-5)
+        assert model(ids, labels=labels, num_items_in_batch=len(targets)).loss.item() == pytest.approx(
+            sum(losses) / len(targets), rel=1e-5
+        )
+
+
 def test_no_tensor_of_all_logits(monkeypatch):
     """No block is larger than allowed, forward or backward."""
     seen = []

@@ -60,12 +60,20 @@ def test_gate_stage_left_the_specialists_alone_and_the_joint_stage_did_not(finis
 
 
 def test_a_killed_run_goes_on_where_it_stopped(finished, tmp_path, monkeypatch):
-    """Nothing that is done is done again, and the result is that of a run in one go."""
+    """Nothing that is done is done again, and the result is that of a run in one go; meanwhile nobody else runs there."""
     out, work = tmp_path / "run", tmp_path / "run.work"
+
+    def interrupted(*args, **options):
+        for seed in (0, 1):
+            with pytest.raises(UserError, match="another run is going on there"):
+                run_demo(out, seed, True, overwrite=True)
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as broken:
-        broken.setattr(models_module, "train", lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        broken.setattr(models_module, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_demo(out, 0, True)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.work"]
     stamp = (work / "specialists" / "math" / "config.json").stat().st_mtime_ns
     assert not out.exists()
     run_demo(out, 0, True)

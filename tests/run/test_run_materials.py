@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from ultrafuser.errors import UserError
 from ultrafuser.miniworld import language
 from ultrafuser.run.materials import gather
 from ultrafuser.run.scratch import template
@@ -35,6 +38,30 @@ def test_heldout_share_splits_by_question(tmp_path):
     write(tmp_path, "a.jsonl", rows[::-1])
     second = gather(recipe_of(tmp_path, train=["a.jsonl"], heldout_share=0.3))
     assert {one.messages[0]["content"] for one in second.heldout} == questions[1]
+
+
+def test_heldout_questions_are_not_trained_on(tmp_path, caplog):
+    """Catches a held-out file that repeats the training's questions, in other words of answer, domain or space around them."""
+    rows = [{"domain": d, "prompt": f"{d} {i}", "response": str(i)} for d in ("x", "y") for i in range(10)]
+    write(tmp_path, "a.jsonl", rows)
+    asked = [("x", "x 3\n", 1), ("x", "y 4", 2), ("y", "y 5", 5), ("y", "another", 0)]
+    write(tmp_path, "b.jsonl", [{"domain": d, "prompt": prompt, "response": str(r)} for d, prompt, r in asked])
+    found = gather(recipe_of(tmp_path, train=["a.jsonl"], heldout=["b.jsonl"]))
+    names = [f"{d} {i}" for d in ("x", "y") for i in range(10) if (d, i) not in {("x", 3), ("y", 4), ("y", 5)}]
+    assert [one.messages[0]["content"] for one in found.train] == names and len(found.heldout) == 4
+    assert "data.train: 3 conversations left out of training, as data.heldout has the same questions" in caplog.text
+
+
+def test_heldout_data_that_is_the_training_data_is_refused(tmp_path, caplog):
+    """Catches figures on data that was trained on, and a run with nothing to train on; nothing is said where nothing overlaps."""
+    rows = [{"domain": d, "prompt": f"{d} {i}", "response": str(i)} for d in ("x", "y") for i in range(10)]
+    write(tmp_path, "a.jsonl", rows)
+    write(tmp_path, "b.jsonl", [row | {"prompt": f"held out: {row['prompt']}"} for row in rows])
+    with pytest.raises(UserError, match=r"data\.train: no example of domain 'x' is left: data\.heldout has all its questions"):
+        gather(recipe_of(tmp_path, train=["a.jsonl"], heldout=["a.jsonl"]))
+    caplog.clear()
+    assert len(gather(recipe_of(tmp_path, train=["a.jsonl"], heldout=["b.jsonl"])).train) == 20
+    assert "left out" not in caplog.text
 
 
 def test_flagged_records_are_left_out(tmp_path):

@@ -30,13 +30,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quantised")
     for seed, name in enumerate(DOMAINS):
         tiny_specialist(folder / name, seed=seed, hidden_size=64, intermediate_size=128)
-    rows = [{"domain": d, "prompt": f"{d} {i}?", "response": f"{d} {i} {i}"} for d in DOMAINS for i in range(8)]
-    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for file, numbers in (("train.jsonl", range(8)), ("data.jsonl", range(8, 16))):
+        rows = [{"domain": d, "prompt": f"{d} {i}?", "response": f"{d} {i} {i}"} for d in DOMAINS for i in numbers]
+        (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "recipe.yaml").write_text(f"""
 name: tiny
 output: {folder / "out"}
 specialists: [{{name: text, path: {folder / "text"}}}, {{name: code, path: {folder / "code"}}}]
-data: {{train: [{folder / "data.jsonl"}], heldout: [{folder / "data.jsonl"}], domains: [text, code], max_length: 64}}
+data: {{train: [{folder / "train.jsonl"}], heldout: [{folder / "data.jsonl"}], domains: [text, code], max_length: 64}}
 train: {{load_in: 4bit, stages: [{{name: gate, moves: gate, steps: 2, per_domain: 2}}]}}
 evaluation: {{samples_per_domain: 1, max_new_tokens: 2}}
 """)

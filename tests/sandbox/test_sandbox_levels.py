@@ -76,6 +76,21 @@ def test_the_best_level_is_taken(working: set[str], expected: str | None, monkey
     assert len(tried) == len(set(tried))
 
 
+def test_a_level_is_not_given_up_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a weaker level being used, or programs refused, since the trial of a better one was held up for half a minute."""
+
+    class HeldUp(contextlib.nullcontext["HeldUp"]):
+        def __init__(self, level: str, limits: Limits, job: object) -> None:
+            super().__init__(self)
+            self.wall_seconds = limits.wall_seconds
+
+        def report(self, seconds: float) -> dict[str, bool]:
+            return {"ended": min(seconds, self.wall_seconds) > 30}
+
+    monkeypatch.setattr(levels, "Sandbox", HeldUp)
+    assert levels.works("limits")
+
+
 READING = "where they could read your files"
 OPEN = f"only reaches level 'limits', {READING}; install bubblewrap, .* set ULTRAFUSER_SANDBOX=limits "
 WEAKER = "only reaches level 'landlock', and ULTRAFUSER_SANDBOX asks for 'namespaces'; .* set ULTRAFUSER_SANDBOX=landlock "

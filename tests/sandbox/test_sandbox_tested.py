@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from ultrafuser.sandbox import Limits, TestedProgram, TestVerdict, run_tests
+from ultrafuser.sandbox.process import Sandbox
 
 ADD = "def add(a, b):\n    return a + b\n"
 ADD_TESTS = "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert abs(candidate(0.5, 1) - 1.5) < 1e-9\ncheck(add)\n"
-QUICK = Limits(wall_seconds=10.0, cpu_seconds=2.0)
+QUICK = Limits(wall_seconds=60.0, cpu_seconds=2.0)  # wall time is the machine's, not the program's: it may be busy
 
 
 def verdicts(*programs: tuple[str, str], limits: Limits = QUICK) -> list[TestVerdict]:
@@ -83,9 +86,25 @@ TIMES = "import os, signal\ndef add(a, b):\n"
 )
 def test_programs_that_do_not_come_back(body: str, reason: str) -> None:
     """Catches a program that hangs or takes down the run, and one that ends being taken for one that passes."""
-    limits = Limits(wall_seconds=2.0, cpu_seconds=1.0)
+    limits = Limits(wall_seconds=2.0 if "sleep" in body else 60.0, cpu_seconds=1.0)
     (verdict,) = verdicts((TIMES + body, "try:\n    add(1, 2)\nexcept Exception: raise\nassert add(1, 2) == 3"), limits=limits)
     assert not verdict.passed and verdict.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("role", ["candidate", "tests"])
+def test_no_time_runs_out_while_the_other_process_still_starts(role: str, level: str) -> None:
+    """Catches a right program that times out because its tests, or it itself, took longer to start than it may run."""
+    reader, ask = os.pipe()
+    answered, writer = os.pipe()
+    job = {"role": role, "source": "", "reader": reader, "writer": writer}
+    with Sandbox(level, Limits(wall_seconds=0.2), job, descriptors=(reader, writer)) as sandbox:
+        os.close(reader)
+        os.close(writer)
+        assert os.read(answered, 1)  # it has started
+        time.sleep(0.5)
+        assert sandbox._process.poll() is None
+    os.close(ask)
+    os.close(answered)
 
 
 def test_no_cheat_passes(other_user: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import tokens_world as world
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from ultrafuser.errors import UserError
 from ultrafuser.tokens.pieces import PIECES, read_pieces
@@ -182,6 +184,22 @@ def test_notes_on_dates_thoughts_and_unlike_turns() -> None:
     assert tokenizer.decode(thinks.answer).endswith("assistant\n<think>\n")
     counts = "{% for m in messages %}{{ loop.index ~ m.role ~ m.content ~ eos_token }}{% endfor %}"
     assert any("otherwise when more turns follow" in note for note in read_pieces(tokenizer, chat_template=counts).notes)
+
+
+def test_a_model_in_use_is_called_by_its_place(tmp_path: Path) -> None:
+    """Catches a message of "specialist 'model'", and advice that only `fuse` can follow, where one trains or generates."""
+    tokenizer = world.tokenizer("byte_level")
+    tokenizer.save_pretrained(tmp_path / "fused")
+    for template, message in (
+        (None, ": its tokenizer has no chat template; put the chat_template.jinja that belongs to it there"),
+        (world.DROPS_USER, ": its chat template drops the content of the first user message"),
+        (world.FAILS, ": its chat template does not render a conversation of user: no chat today; correct it or give"),
+    ):
+        used = AutoTokenizer.from_pretrained(tmp_path / "fused")
+        used.chat_template = template
+        with pytest.raises(UserError) as caught:
+            read_pieces(used)
+        assert str(caught.value).startswith(f"{tmp_path / 'fused'}{message}")
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,25 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
 import torch
-from training_world import QUIET, STAGES, conversations, in_process, run_as_fsdp_rank, run_as_rank, run_training, weights
+from training_world import (
+    PATIENCE,
+    QUIET,
+    STAGES,
+    conversations,
+    ended,
+    in_process,
+    run_as_fsdp_rank,
+    run_as_rank,
+    run_ranks,
+    run_training,
+    weights,
+)
 
 from ultrafuser.errors import UserError
 from ultrafuser.train import checkpoint
@@ -27,10 +38,17 @@ from ultrafuser.train.trainer import StageTrainer
 @pytest.fixture(scope="module")
 def uninterrupted(fused, tmp_path_factory):
     out = tmp_path_factory.mktemp("uninterrupted") / "out"
-    process = in_process(run_training, fused, out)
-    process.join(120)
-    assert process.exitcode == 0
+    assert ended([in_process(run_training, fused, out)]) == [0]
     return out
+
+
+@pytest.fixture
+def single_threaded():
+    """This process computes as those of `in_process` do: with more threads sums are rounded otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def files(folder):
@@ -62,9 +80,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bits(fused, uninterrupted, 
     """Catches half-written checkpoints that count, and state left out of them: moments, schedule, order of the data, history."""
     out, chance = tmp_path / "out", random.Random(0)
     for event in (3, 8, 5, 10, 6):  # in the middle of writing something; an undisturbed run has about 65 such events
-        process = in_process(die_at, event, fused, out)
-        process.join(60)
-        assert process.exitcode == -signal.SIGKILL and not out.exists()
+        assert ended([in_process(die_at, event, fused, out)]) == [-signal.SIGKILL] and not out.exists()
     for _ in range(2):  # anywhere; on a fast machine it may be done by then
         process = in_process(run_training, fused, out)
         process.join(chance.uniform(0.1, 1.0))
@@ -73,12 +89,12 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bits(fused, uninterrupted, 
         if out.exists():
             break
     if not out.exists():
-        run_training(fused, out)
+        assert ended([in_process(run_training, fused, out)]) == [0]
     assert files(out) == files(uninterrupted)
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(fused, uninterrupted, tmp_path, monkeypatch, capfd):
+def test_ctrl_c_saves_and_says_how_to_go_on(fused, uninterrupted, tmp_path, monkeypatch, capfd, single_threaded):
     """Catches an interrupt that loses the steps since the last checkpoint, or leaves the user without a word."""
     out, log = tmp_path / "out", StageTrainer.log
 
@@ -97,7 +113,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(fused, uninterrupted, tmp_path, monk
     assert [path.name for path in checkpoints(tmp_path / "out.work" / "1-gate")] == ["checkpoint-4"]
     run_training(fused, out, STAGES, settings)
     expected, found = weights(uninterrupted), weights(out)
-    torch.testing.assert_close(found, expected)  # this process may use more threads than the other did
+    torch.testing.assert_close(found, expected)
 
 
 def test_changed_settings_are_named_and_nothing_is_lost(fused, tmp_path):
@@ -124,7 +140,7 @@ def test_changed_settings_are_named_and_nothing_is_lost(fused, tmp_path):
 
 
 def test_a_checkpoint_counts_only_when_it_is_whole(tmp_path):
-    """Catches a checkpoint directory that is seen before its last file is written, and rotation that removes too much."""
+    """Catches a checkpoint that is seen before its last file is written, rotation that removes too much, leftovers in the way."""
     for step in (5, 10, 15):
         with new_checkpoint(tmp_path, step, keep=2, main=True, barrier=lambda: None) as staging:
             (staging / "state").write_text("x")
@@ -133,23 +149,25 @@ def test_a_checkpoint_counts_only_when_it_is_whole(tmp_path):
     with pytest.raises(OSError), new_checkpoint(tmp_path, 20, keep=2, main=True, barrier=lambda: None):
         raise OSError
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-10", "checkpoint-15"]
+    for half in (15, 20):  # killed while one was removed, or written
+        (tmp_path / f".checkpoint-{half}.part" / "state").mkdir(parents=True)
     checkpoint.remove_checkpoints(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+def test_a_process_that_does_not_end_is_killed_and_told():
+    """Catches a test that says only that None is not 0, and leaves running what it waited for."""
+    process = in_process(time.sleep, 1000)
+    with pytest.raises(AssertionError, match=r"Process-\d+ did not end in 0\.1 s"):
+        ended([process], patience=0.1)
+    assert process.exitcode == -signal.SIGKILL
+    assert ended([in_process(time.sleep, 1000), in_process(os._exit, 3)]) == [-signal.SIGKILL, 3]  # at once, not after 1000 s
 
 
 def test_two_processes_train_what_one_does(fused, uninterrupted, tmp_path):
     """Catches gradients averaged over processes instead of tokens, and batches shared unevenly."""
-    out, port = tmp_path / "out", free_port()
-    processes = [in_process(run_as_rank, rank, 2, port, fused, out, STAGES, {"micro_batch_size": 2}) for rank in range(2)]
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
+    out = tmp_path / "out"
+    assert run_ranks(run_as_rank, fused, out, STAGES, {"micro_batch_size": 2}) == [0, 0]
     expected, found = weights(uninterrupted), weights(out)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     for one, two in zip(files(uninterrupted)[1], files(out)[1], strict=True):
@@ -162,14 +180,12 @@ def test_two_processes_train_what_one_does(fused, uninterrupted, tmp_path):
 def test_two_processes_sharded_by_fsdp2(fused, uninterrupted, tmp_path):
     """Catches an lm_head used while sharded, tables left empty where no weights are read, state lost on resuming."""
     out, settings = tmp_path / "out", {"mixed_precision": "no"}
-    for kill in (True, False):
-        port = free_port()
-        processes = [in_process(run_as_fsdp_rank, rank, 2, port, fused, out, STAGES, settings) for rank in range(2)]
-        while kill and not list(tmp_path.glob("out.work/2-joint/checkpoint-*/pytorch_model_fsdp_0")):
-            time.sleep(0.05)
-        for process in processes:
-            process.kill() if kill else process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
+
+    def has_checkpoint():
+        return any(tmp_path.glob("out.work/2-joint/checkpoint-*/pytorch_model_fsdp_0"))
+
+    assert run_ranks(run_as_fsdp_rank, fused, out, STAGES, settings, kill_when=has_checkpoint) == [-signal.SIGKILL] * 2
+    assert run_ranks(run_as_fsdp_rank, fused, out, STAGES, settings) == [0, 0]
     torch.testing.assert_close(weights(out), weights(uninterrupted), rtol=1e-4, atol=1e-5)
 
 
@@ -181,7 +197,11 @@ def test_accelerate_launch(fused, uninterrupted, tmp_path):
     call = f"run_training({str(fused)!r}, {str(tmp_path / 'out')!r}, STAGES, {{'micro_batch_size': 2}})"
     script.write_text(f"import sys; sys.path[:0] = {paths!r}\nfrom training_world import *\n{call}\n")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0"]
-    subprocess.run([*command, str(script)], check=True, timeout=300)
+    with subprocess.Popen([*command, str(script)]) as launcher:
+        try:
+            assert launcher.wait(PATIENCE) == 0
+        finally:
+            launcher.terminate()  # it ends those that it has started
     torch.testing.assert_close(weights(tmp_path / "out"), weights(uninterrupted), rtol=1e-4, atol=1e-5)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,10 +20,13 @@ import ultrafuser
 from reference import fuse_by_hand, tiny_llama
 from tiny import tiny_tokenizer
 from ultrafuser.data.conversations import Conversation
+from ultrafuser.data.dataset import IGNORED
 from ultrafuser.errors import UserError
 from ultrafuser.model.configuration_ultrafuser import REMOTE_CODE_FILES
+from ultrafuser.model.fuse import fuse
+from ultrafuser.train import metrics as metrics_module
 from ultrafuser.train.callbacks import ProgressBar
-from ultrafuser.train.metrics import MetricWindow, collapsed_onto
+from ultrafuser.train.metrics import MetricWindow, gate_doubt
 from ultrafuser.train.run import train, train_stage
 from ultrafuser.train.stage import PAPER_STAGES, Stage, TrainSettings, check_stages, split_batch
 
@@ -164,6 +168,22 @@ def test_gate_stage_rewrites_the_gate_file_alone(fused, tmp_path):
     assert "| gate | gate | 2 | 2 | 0.01, cosine |" in (out / "README.md").read_text()
 
 
+def test_a_specialist_may_have_the_name_of_the_history(tmp_path):
+    """Catches a specialist named ``training`` that loses its tokenizer and template, and another model's history kept."""
+    make_fused(tmp_path)
+    names = ["training", "code", "math"]
+    given = fuse([tmp_path / name for name in DOMAINS], tmp_path / "given", names=names)
+    (given / "training").mkdir()
+    (given / "training" / "old").touch()
+    out = train(given, conversations(), tmp_path / "out", stages=(Stage("gate", moves="gate", **ONE),), settings=settings())
+    own = [
+        {path.relative_to(folder): path.read_bytes() for path in (folder / "specialists").rglob("*") if path.is_file()}
+        for folder in (given, out)
+    ]
+    assert own[0] == own[1] and Path("specialists/training/config.json") in own[0]
+    assert sorted(path.name for path in (out / "training").iterdir()) == ["metrics.jsonl", "settings.json"]
+
+
 def test_a_stage_writes_the_code_that_has_trained(tmp_path):
     """Catches a result that runs older code than this package's where the package is not installed."""
     fused = make_fused(tmp_path)
@@ -224,12 +244,12 @@ def test_metric_window_against_loops():
     window = MetricWindow(["a", "b", "c"], ["x", "y"], torch.device("cpu"))
     sums = {name: [] for name in ("a", "b")}
     for _ in range(3):
-        labels = torch.where(torch.rand(4, 6) < 0.5, torch.randint(0, 9, (4, 6)), -100)
+        labels = torch.where(torch.rand(4, 6) < 0.5, torch.randint(0, 9, (4, 6)), IGNORED)
         losses, gate, domain_ids = torch.rand(4, 6), torch.softmax(torch.randn(4, 6, 2), -1), torch.tensor([0, 1, 1, 0])
         window.add(domain_ids, labels, losses, gate, torch.tensor(24))
         for b in range(4):
             for t in range(1, 6):
-                if labels[b, t] != -100:
+                if labels[b, t] != IGNORED:
                     sums["ab"[domain_ids[b]]].append((losses[b, t].item(), *gate[b, t - 1].tolist()))
     metrics = window.drain(lambda tensor: tensor)
     for name, rows in sums.items():
@@ -240,17 +260,22 @@ def test_metric_window_against_loops():
     assert window.drain(lambda tensor: tensor)["tokens_per_second"] == 0
 
 
-def test_collapse_is_seen_and_only_collapse():
-    """Catches a silent collapse, and a warning for a gate that is sharp but right."""
+def test_a_gate_that_neglects_specialists_is_seen():
+    """Catches a silent collapse, also of a gate that is not sharp, a specialist left out, and a doubt about one that is right."""
 
-    def metrics(entropy, **heaviest):
-        rows = {f"gate/{domain}/{name}": 0.97 if name == heaviest[domain] else 0.015 for domain in DOMAINS for name in DOMAINS}
-        return rows | {"gate_entropy": entropy}
+    def doubt(domains, *rows):
+        names = ["text", "code", "math"]
+        weights = {(domain, name): row[i] for domain, row in zip(domains, rows, strict=True) for i, name in enumerate(names)}
+        return gate_doubt({f"gate/{domain}/{name}": weight for (domain, name), weight in weights.items()}, domains, names)
 
-    everything = dict.fromkeys(DOMAINS, "code")
-    assert collapsed_onto(metrics(0.01, **everything), DOMAINS, DOMAINS) == "code"
-    assert collapsed_onto(metrics(0.5, **everything), DOMAINS, DOMAINS) is None
-    assert collapsed_onto(metrics(0.01, **{name: name for name in DOMAINS}), DOMAINS, DOMAINS) is None
+    steady = (0.96, 0.02, 0.02)
+    assert doubt("abc", steady, steady, steady).startswith("the gate has collapsed onto 'text' (above 95%")
+    assert doubt("abc", steady, steady, (0.94, 0.03, 0.03)) is None
+    assert doubt("a", steady) is None and doubt("abc", steady, (0.02, 0.96, 0.02), (0.02, 0.02, 0.96)) is None
+    left_out = [(0.6, 0.395, 0.005), (0.395, 0.6, 0.005)]
+    assert doubt("abc", *left_out, left_out[0]).startswith("the gate gives 'math' below 1% in every domain")
+    assert doubt("ab", *left_out) is None  # a domain less than specialists
+    assert gate_doubt({"gate/a/text": 0.99, "gate/a/code": 0.01}, ["a", "b"], ["text", "code"]) is None  # nothing of b yet
 
 
 def test_collapsed_gate_is_warned_about(tmp_path, caplog):
@@ -286,17 +311,55 @@ def test_paper_stages():
     ]
 
 
-def test_the_bar_and_its_news_fit_a_narrow_terminal(monkeypatch, capsys):
-    """Catches news of many domains beside the bar, which leave the steps and the time to go no room."""
-    monkeypatch.setenv("COLUMNS", "80")
+LOSSES = {f"loss/{domain}": 5.5 for domain in ("text", "code", "mathematics", "poetry", "law", "medicine")}
+NEWS = {"loss": 5.5, **LOSSES, "gate/a/b/text": 0.25, "gate/a/b/code": 0.75, "gate_entropy": 1.0, "tokens_per_second": 1234.0}
+
+
+def told(capsys, *steps):
+    """What the bar of a stage of 30 steps shows when there is news at these steps."""
     state = SimpleNamespace(is_world_process_zero=True, max_steps=30, global_step=0)
     bar = ProgressBar("joint")
     bar.on_train_begin(None, state, None)
-    losses = {f"loss/{domain}": 5.5 for domain in ("text", "code", "mathematics", "poetry", "law", "medicine")}
-    bar.on_log(None, state, None, logs={"loss": 5.5, **losses, "gate_entropy": 1.0, "tokens_per_second": 1234.0})
+    for state.global_step in steps:
+        bar.on_log(None, state, None, logs=NEWS)
     bar.on_train_end(None, state, None)
-    shown = " ".join(capsys.readouterr().err.split())
+    return re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", capsys.readouterr().err)
+
+
+def test_the_bar_and_its_news_fit_a_narrow_terminal(monkeypatch, capsys):
+    """Catches news of many domains beside the bar, which leave the steps and the time no room, and gate weights not shown."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = " ".join(told(capsys, 0).split())
     assert shown.startswith("joint ") and "0/30" in shown and "medicine 5.500) entropy 1.00 1,234 tok/s" in shown
+    assert "tok/s a/b: text 0.25, code 0.75" in shown
+
+
+def test_news_where_stderr_is_a_file(capsys):
+    """Catches a cluster's log that says nothing until a stage ends, or drowns in lines."""
+    lines = told(capsys, *range(1, 31)).splitlines()
+    steps = [line.split(":")[1] for line in lines if line.startswith("joint: step")]
+    assert steps == [f" step {step} of 30" for step in (1, *range(4, 31, 3))] and "loss 5.500 (text 5.500, " in lines[0]
+
+
+def test_speed_counts_neither_setting_up_nor_saving(monkeypatch):
+    """Catches a first line of every stage, and the one after a checkpoint, that is far too slow."""
+    now = [0.0]
+    monkeypatch.setattr(metrics_module.time, "perf_counter", lambda: now[0])
+    window = MetricWindow(["a"], [], torch.device("cpu"))
+
+    def speed(*seconds):
+        for second in seconds:
+            window.start_clock()
+            window.add(torch.tensor([0]), torch.tensor([[IGNORED, 1]]), torch.ones(1, 2), None, torch.tensor(10))
+            now[0] += second
+        return window.drain(lambda tensor: tensor)["tokens_per_second"]
+
+    now[0] = 100.0
+    assert speed(2, 2) == speed(2, 2, 2) == 5
+    window.stop_clock()
+    now[0] += 50
+    assert speed(1) == 10
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import numpy as np
 import torch
 import yaml
 from safetensors.torch import load_file
+from torch.distributed import TCPStore
 
 from tiny import tiny_specialist
 from ultrafuser.data.conversations import Conversation
@@ -25,6 +30,9 @@ STAGES = (
     Stage("gate", moves="gate", steps=6, per_domain=4, learning_rate=1e-2),
     Stage("joint", moves="all", steps=6, per_domain=2, learning_rate=1e-3),
 )
+ONE_STEP = (Stage("gate", moves="gate", steps=1, per_domain=1),)
+TWO_STEPS = (*ONE_STEP, Stage("joint", moves="all", steps=1, per_domain=1))
+PATIENCE = 600.0  # seconds: a cold fork server alone may take a minute on a busy machine
 QUIET = {"progress": False, "log_every": 2, "save_every": 2, "micro_batch_size": 4}
 
 
@@ -48,6 +56,13 @@ def conversations(count: int = 10) -> list[Conversation]:
 
 def message(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
+
+
+def write_data(path: Path, examples: list[Conversation] | None = None) -> Path:
+    """``examples`` as a JSONL file, by default `conversations`."""
+    lines = [json.dumps({"domain": one.domain, "messages": one.messages}) for one in examples or conversations()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 def make_dataset(examples: list[tuple[int, list[int], list[bool]]], domains: list[str]) -> ConversationDataset:
@@ -89,9 +104,42 @@ def _single_threaded(function: Any, *args: Any) -> None:
     function(*args)
 
 
+def ended(processes: Sequence[Any], kill_when: Callable[[], bool] = lambda: False, patience: float = PATIENCE) -> list[int]:
+    """The exit codes of processes that have ended: by themselves, killed when ``kill_when`` says so, or when one of them failed.
+
+    Then the rest would wait for it for ever. None is left running, also when they do not end in ``patience`` seconds.
+    """
+    deadline = time.monotonic() + patience
+    try:
+        while alive := [process for process in processes if process.is_alive()]:
+            if kill_when() or any(process.exitcode for process in processes):
+                break
+            assert time.monotonic() < deadline, f"{', '.join(process.name for process in alive)} did not end in {patience:g} s"
+            wait([process.sentinel for process in alive], timeout=0.05)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    return [process.exitcode for process in processes]
+
+
+def run_ranks(function: Any, *args: Any, kill_when: Callable[[], bool] = lambda: False) -> list[int]:
+    """`ended` for two processes that run ``function(rank, 2, port, *args)`` together: `run_as_rank` or the like.
+
+    They meet at a store that this process serves, as they do under ``accelerate launch``: so its port is never free for others.
+    """
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    return ended([in_process(function, rank, 2, store.port, *args) for rank in range(2)], kill_when)
+
+
+def start(model: Path, data: Any, out: Path | str, stages: Any = ONE_STEP, domains: Any = None, **changes: Any) -> Path:
+    """`train`, quietly, with these ``changes`` of the settings."""
+    return train(model, data, out, stages=stages, settings=TrainSettings(**(QUIET | changes)), domains=domains)
+
+
 def run_training(fused: Path, out: Path, stages: tuple[Stage, ...] = STAGES, settings: dict[str, Any] | None = None) -> None:
     """`train` on `conversations`, quietly."""
-    train(fused, conversations(), out, stages=stages, settings=TrainSettings(**(QUIET | (settings or {}))))
+    start(fused, conversations(), out, stages, **(settings or {}))
 
 
 def run_as_rank(rank: int, world: int, port: int, *args: Any) -> None:
@@ -104,6 +152,7 @@ def run_as_rank(rank: int, world: int, port: int, *args: Any) -> None:
         "LOCAL_WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # who launches serves that port
     }
     run_training(*args)
 

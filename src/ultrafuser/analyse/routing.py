@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from ultrafuser.analyse.trace import TokenTrace
 from ultrafuser.intervals import Interval, ratio, share
@@ -39,19 +37,6 @@ class Routing:
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
         return asdict(self)
-
-    def to_rich(self) -> Table:
-        """The statistics as a table for the terminal, a row per domain."""
-        table = Table(title="mean gate weight per domain", title_justify="left", box=SIMPLE_HEAD)
-        table.add_column("answers")
-        for name in [*self.specialists, "entropy (nats)", "gating accuracy", "at borders"]:
-            table.add_column(name, justify="right")
-        for domain, means in self.weights.items():
-            top = max(mean.value for mean in means)
-            weights = [f"[bold]{mean.value:.2f}[/bold]" if mean.value == top else f"{mean.value:.2f}" for mean in means]
-            others = [found.get(domain) for found in (self.entropy, self.accuracy, self.border)]
-            table.add_row(domain, *weights, *(f"{cell.value:.2f}" if cell else "–" for cell in others))
-        return table
 
 
 def summarise(traces: Sequence[TokenTrace], specialists: Sequence[str], *, reach: int = REACH) -> Routing:

@@ -14,6 +14,7 @@ from ultrafuser.cli.app import app
 from ultrafuser.cli.groups import grouped
 from ultrafuser.cli.options import DataDir, Loading, Out, Overwrite, Seed
 from ultrafuser.evaluate.settings import EvalSettings
+from ultrafuser.io import user_path
 
 if TYPE_CHECKING:
     from ultrafuser.evaluate.judged.settings import JudgeSettings
@@ -126,7 +127,7 @@ def evaluate(
 
     Example: `ultrafuser eval trained --with-specialists --tasks gsm8k,humaneval --data-dir data --out eval --limit 100`
     """
-    typed = vars(asking) | vars(comparing) | vars(loading)
+    out, typed = user_path(out), vars(asking) | vars(comparing) | vars(loading)
     typed |= {"specialists": values.split("--specialists", comparing.specialists)}
     settings = EvalSettings(out, judge=judge.read(out / "verdicts.sqlite", asking), overwrite=overwrite, **typed)
     from ultrafuser.evaluate.benchmark import evaluate_models  # loads torch, now that what was typed is right

@@ -6,7 +6,6 @@ A conversation is an optional system message, then user and assistant in turns, 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import Any
 
 from ultrafuser.data.rows import read_rows
 from ultrafuser.errors import UserError, did_you_mean, plural
+from ultrafuser.io import parse_json
+from ultrafuser.refused import short
 from ultrafuser.tokens.encode import require_unicode
 
 ROLES = ("system", "user", "assistant")
@@ -83,7 +84,7 @@ def _conversation(where: str, record: dict[str, Any], domains: Sequence[str] | N
     if domain is None:
         raise UserError(f"{where}: has no 'domain'; {EXPECTED}")
     if not isinstance(domain, str) or not domain.strip():
-        raise UserError(f"{where}: 'domain' is {_short(domain)}; it must be a non-empty string")
+        raise UserError(f"{where}: 'domain' is {short(domain)}; it must be a non-empty string")
     if domains is not None:
         require_domain(domain, domains, where)
     return Conversation(domain, _messages(where, record), where)
@@ -92,21 +93,16 @@ def _conversation(where: str, record: dict[str, Any], domains: Sequence[str] | N
 def _record(where: str, row: Any) -> dict[str, Any]:
     record = _decode(where, row) if isinstance(row, bytes) else row
     if not isinstance(record, dict):
-        raise UserError(f"{where}: is {_short(record)}, not an object; {EXPECTED}")
+        raise UserError(f"{where}: is {short(record)}, not an object; {EXPECTED}")
     return record
 
 
 def _decode(where: str, line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig").rstrip())  # a line's end would be counted as the next line's beginning
-    except json.JSONDecodeError as error:
-        why = f"{error.msg[0].lower()}{error.msg[1:]} at character {error.colno}"
-    except UnicodeDecodeError as error:
-        why = f"byte {error.start + 1} is not UTF-8"
-    except RecursionError:
-        why = "nested too deeply"
-    text = _short(line.strip().decode(errors="replace"))
-    raise UserError(f"{where}: is not valid JSON ({why}): {text}; one object a line is expected")
+        return parse_json(line)
+    except ValueError as error:
+        text = short(line.strip().decode(errors="replace"))
+        raise UserError(f"{where}: is not valid JSON ({error}): {text}; one object a line is expected") from None
 
 
 def _messages(where: str, record: dict[str, Any]) -> list[dict[str, str]]:
@@ -114,7 +110,7 @@ def _messages(where: str, record: dict[str, Any]) -> list[dict[str, str]]:
     if raw is None:
         raw = _from_short_form(where, record)
     if not isinstance(raw, list) or not raw:
-        raise UserError(f"{where}: 'messages' is {_short(raw)}; it must be a list with at least one question and its answer")
+        raise UserError(f"{where}: 'messages' is {short(raw)}; it must be a list with at least one question and its answer")
     messages = [_message(f"{where} message {number}", message) for number, message in enumerate(raw, start=1)]
     _require_turns(where, [message["role"] for message in messages])
     return messages
@@ -130,13 +126,13 @@ def _from_short_form(where: str, record: dict[str, Any]) -> list[dict[str, Any]]
 
 def _message(where: str, message: Any) -> dict[str, str]:
     if not isinstance(message, dict):
-        raise UserError(f'{where}: is {_short(message)}, not an object {{"role": .., "content": ..}}')
+        raise UserError(f'{where}: is {short(message)}, not an object {{"role": .., "content": ..}}')
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
         close = did_you_mean(role, ROLES) if isinstance(role, str) else ""
-        raise UserError(f"{where}: role {_short(role)} is not one of {', '.join(ROLES)}{close}")
+        raise UserError(f"{where}: role {short(role)} is not one of {', '.join(ROLES)}{close}")
     if not isinstance(content, str) or not content.strip():
-        raise UserError(f"{where}: the {role}'s content is {_short(content)}; it must be a non-empty string")
+        raise UserError(f"{where}: the {role}'s content is {short(content)}; it must be a non-empty string")
     require_unicode(content, f"{where}: the {role}'s content")
     return {"role": role, "content": content}
 
@@ -152,9 +148,3 @@ def _require_turns(where: str, roles: list[str]) -> None:
             )
     if roles[-1] != "assistant":
         raise UserError(f"{where}: has no response, the last message is the {roles[-1]}'s; end with the assistant's")
-
-
-def _short(value: Any) -> str:
-    """The value on one line, so that an error stays readable whatever it quotes."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from torch.utils.data import Dataset
 
 from ultrafuser.data.conversations import Conversation, require_domain
 from ultrafuser.errors import UserError, plural
-from ultrafuser.tokens.encode import encode_conversation
+from ultrafuser.tokens.encode import EncodedConversation, encode_conversation
 from ultrafuser.tokens.pieces import read_pieces
 
 IGNORED = -100  # the label that transformers leave out of the loss
@@ -88,36 +87,52 @@ def encode_dataset(
     if max_length < 1:
         raise UserError(f"max_length is {max_length}; it must be at least 1")
     pieces = read_pieces(tokenizer)
-    tokens, is_answer, offsets, domain_ids = array("i"), array("b"), array("q", [0]), array("i")
-    cut, dropped = dict.fromkeys(domains, 0), dict.fromkeys(domains, 0)
+    gathered = _Gathered(list(domains), max_length)
     for conversation in track(conversations, "Tokenising", console=Console(stderr=True), disable=not progress):
         require_domain(conversation.domain, domains, conversation.where)
         encoded = encode_conversation(tokenizer, pieces, conversation.messages)
         if not encoded.turn_ends:
             raise UserError(f"{conversation.where}: has no response; end with the assistant's message")
-        length = fitting_length(encoded.turn_ends, max_length)
-        if length == 0:
-            dropped[conversation.domain] += 1
-            continue
-        cut[conversation.domain] += length < encoded.turn_ends[-1]
-        tokens.extend(encoded.input_ids[:length])
-        is_answer.extend(encoded.is_answer[:length])
-        offsets.append(len(tokens))
-        domain_ids.append(domains.index(conversation.domain))
-    _require_examples(domain_ids, domains, dropped, max_length)
-    dataset = ConversationDataset(
-        domains=list(domains),
-        domain_ids=np.frombuffer(domain_ids, np.int32),
-        tokens=np.frombuffer(tokens, np.int32),
-        is_answer=np.frombuffer(is_answer, np.bool_),
-        offsets=np.frombuffer(offsets, np.int64),
-        max_length=max_length,
-        cut=cut,
-        dropped=dropped,
-    )
+        gathered.add(conversation.domain, encoded)
+    dataset = gathered.dataset()
+    _require_examples(dataset)
     if not dataset.complete:
         logger.warning(dataset.summary())
     return dataset
+
+
+class _Gathered:
+    """The examples so far, in flat arrays that grow; each no longer than ``max_length``."""
+
+    def __init__(self, domains: list[str], max_length: int):
+        self.domains, self.max_length = domains, max_length
+        self.tokens, self.is_answer, self.offsets, self.domain_ids = array("i"), array("b"), array("q", [0]), array("i")
+        self.cut, self.dropped = dict.fromkeys(domains, 0), dict.fromkeys(domains, 0)
+
+    def add(self, domain: str, encoded: EncodedConversation) -> None:
+        """Add a conversation, cut or dropped where it is too long, and count that."""
+        length = fitting_length(encoded.turn_ends, self.max_length)
+        if length == 0:
+            self.dropped[domain] += 1
+            return
+        self.cut[domain] += length < encoded.turn_ends[-1]
+        self.tokens.extend(encoded.input_ids[:length])
+        self.is_answer.extend(encoded.is_answer[:length])
+        self.offsets.append(len(self.tokens))
+        self.domain_ids.append(self.domains.index(domain))
+
+    def dataset(self) -> ConversationDataset:
+        """The data set of these arrays, which nothing may be added to any more."""
+        return ConversationDataset(
+            domains=self.domains,
+            domain_ids=np.frombuffer(self.domain_ids, np.int32),
+            tokens=np.frombuffer(self.tokens, np.int32),
+            is_answer=np.frombuffer(self.is_answer, np.bool_),
+            offsets=np.frombuffer(self.offsets, np.int64),
+            max_length=self.max_length,
+            cut=self.cut,
+            dropped=self.dropped,
+        )
 
 
 def fitting_length(turn_ends: Sequence[int], max_length: int) -> int:
@@ -125,16 +140,13 @@ def fitting_length(turn_ends: Sequence[int], max_length: int) -> int:
     return max((end for end in turn_ends if end <= max_length), default=0)
 
 
-def _require_examples(domain_ids: Sequence[int], domains: Sequence[str], dropped: Mapping[str, int], max_length: int) -> None:
-    kept = Counter(domain_ids)
-    for domain_id, domain in enumerate(domains):
-        if not kept[domain_id]:
-            if dropped[domain]:
-                its = "its only one is" if dropped[domain] == 1 else f"all {dropped[domain]} are"
-                why = f"{its} longer than max_length {max_length}; raise it or add shorter ones"
-            else:
-                why = "the data has none; add some or leave the domain out"
-            raise UserError(f"domain '{domain}' has no example to train on: {why}")
+def _require_examples(dataset: ConversationDataset) -> None:
+    for domain in (domain for domain, count in dataset.counts.items() if not count):
+        why = "the data has none; add some or leave the domain out"
+        if dropped := dataset.dropped[domain]:
+            its = "its only one is" if dropped == 1 else f"all {dropped} are"
+            why = f"{its} longer than max_length {dataset.max_length}; raise it or add shorter ones"
+        raise UserError(f"domain '{domain}' has no example to train on: {why}")
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -27,13 +27,13 @@ from rich.table import Table
 
 import ultrafuser
 from ultrafuser.data.conversations import read_messages
-from ultrafuser.data.rows import read_rows
-from ultrafuser.decontaminate import NgramIndex, Overlap, write_checked
+from ultrafuser.data.rows import local_path, read_rows
+from ultrafuser.decontaminate import NgramIndex, Overlap, sidecar, write_checked
 from ultrafuser.errors import UserError
-from ultrafuser.io import new_file
+from ultrafuser.io import is_file, new_file, require_new, user_path
 from ultrafuser.row_files import Write, json_lines, parquet
 from ultrafuser.schema import LINES_SUFFIXES
-from ultrafuser.testsets import test_texts
+from ultrafuser.testsets import TEST_SETS, find_file, test_texts
 
 
 @dataclass
@@ -85,19 +85,22 @@ def decontaminate_files(
     """Write the examples of ``sources`` that share no 13-gram with the test sets ``against`` to ``out``.
 
     Args:
-        sources: what `read_rows` reads: JSON lines, Parquet, directories, hub datasets; all of them Parquet or none.
+        sources: what `read_rows` reads: JSON lines, Parquet, directories, hub datasets; all of them Parquet files or none.
         out: ends in ``.parquet`` if the sources do, else in ``.jsonl`` or ``.jsonl.gz``.
         against: names in `testsets.TEST_SETS`.
         data_dir: where test data are; None means the hub.
 
     Raises:
-        UserError: a source or test set that is missing or broken; an ``out`` that exists, or whose suffix is another; no
-            example left. Then nothing is written.
+        UserError: a source or test set that is missing or broken; an ``out`` that exists, or whose suffix is another; a file
+            that is read and would be replaced; no example left. Then nothing is written.
     """
-    out = Path(out)
+    out = user_path(out)
     for source in sources:
         next(read_rows(source), None)  # a missing or broken one is to be found now, not after the others
     open_out = _writer(sources, out)
+    reads = [*_files(sources), *_test_files(against, data_dir)]
+    for written in (out, report_path(out), sidecar(out)):
+        require_new(written, overwrite=overwrite, inputs=reads)
     index, counts = index_test_sets(against, data_dir)
     examples: Counter[bool] = Counter()  # dropped? -> how many
     with new_file(out, overwrite=overwrite) as part, new_file(report_path(out), overwrite=overwrite) as report_part:
@@ -135,11 +138,22 @@ def find_overlaps(index: NgramIndex, where: str, row: Any) -> list[Overlap]:
     return list(found.values())
 
 
+def _files(sources: Sequence[str]) -> Iterator[Path]:
+    """The local files and directories among ``sources``, and what is in these."""
+    for path in map(local_path, sources):
+        yield from (path, *path.rglob("*"))
+
+
+def _test_files(names: Sequence[str], data_dir: str | Path | None) -> Iterator[Path]:
+    """The local files of the test sets ``names``."""
+    if data_dir is not None:
+        files = (find_file(user_path(data_dir), TEST_SETS[name].file) for name in names if name in TEST_SETS)
+        yield from filter(None, files)
+
+
 def _writer(sources: Sequence[str], out: Path) -> Callable[[Path], AbstractContextManager[Write]]:
     """What opens a file of the kind that ``out`` shall be. Raises `UserError` if the sources are of another kind."""
-    if any(Path(source).expanduser().resolve() == out.resolve() for source in sources):
-        raise UserError(f"--out {out}: is one of the files to be checked; choose another")
-    in_parquet = [source for source in sources if source.endswith(".parquet")]
+    in_parquet = [source for source in sources if source.endswith(".parquet") and is_file(user_path(source))]
     if len(in_parquet) not in (0, len(sources)):
         other = next(source for source in sources if source not in in_parquet)
         raise UserError(f"{in_parquet[0]} and {other}: Parquet and other files cannot become one file; clean them one by one")
@@ -156,7 +170,7 @@ def _writer(sources: Sequence[str], out: Path) -> Callable[[Path], AbstractConte
 def _common_schema(sources: Sequence[str]) -> Any:
     import pyarrow.parquet
 
-    schemas = [pyarrow.parquet.read_schema(Path(source).expanduser()) for source in sources]
+    schemas = [pyarrow.parquet.read_schema(user_path(source)) for source in sources]
     for source, schema in zip(sources, schemas, strict=True):
         if not schema.equals(schemas[0]):
             raise UserError(f"{source}: has other columns or types than {sources[0]}; clean them one by one")

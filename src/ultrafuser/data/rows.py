@@ -8,12 +8,13 @@ from __future__ import annotations
 import codecs
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ultrafuser import hub
 from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.io import is_directory, is_file, names_beside, user_path
 from ultrafuser.schema import DATA_SUFFIXES, names_file
 
 
@@ -24,30 +25,29 @@ def read_rows(source: str | Path) -> Iterator[tuple[str, Any]]:
     ``"owner/name"`` or ``"owner/name@revision"``; ``":split"`` after it, or after a folder, picks a split other than ``train``.
     Raises `UserError` when the source cannot be found or read.
     """
-    path = Path(source).expanduser()
-    if path.is_file():
+    path = user_path(source)
+    if is_file(path):
         if not path.name.endswith(DATA_SUFFIXES):
             raise UserError(f"{source}: unknown kind of data file; give one that ends in {', '.join(DATA_SUFFIXES)}")
         return _parquet_rows(path) if path.suffix == ".parquet" else _json_lines(path)
     name, split = _name_and_split(path)
     if not str(source):
         raise UserError("an empty name of data is given; give a file, a directory or a dataset of the hub")
-    if Path(name).is_file():
+    if is_file(name):
         raise UserError(f"{source}: a file has no splits; give {name}")
-    if not Path(name).is_dir() and (isinstance(source, Path) or names_file(str(source))):
-        near = did_you_mean(path.name, [file.name for file in path.parent.glob("*")])
-        raise UserError(f"{source}: no such file or directory{near}")
+    if not is_directory(name) and (isinstance(source, Path) or names_file(str(source))):
+        raise UserError(f"{source}: no such file or directory{did_you_mean(path.name, names_beside(path))}")
     return _dataset_rows(name, split)
 
 
 def local_path(source: str | Path) -> Path:
     """The file or directory that ``source`` is read from; a path where there is nothing for a dataset of the hub."""
-    path = Path(source).expanduser()
-    return path if path.is_file() else Path(_name_and_split(path)[0])
+    path = user_path(source)
+    return path if is_file(path) else Path(_name_and_split(path)[0])
 
 
 def _name_and_split(path: Path) -> tuple[str, str]:
-    name, _, split = (str(path), "", "") if path.is_dir() else str(path).partition(":")
+    name, _, split = (str(path), "", "") if is_directory(path) else str(path).partition(":")
     return name, split or "train"
 
 
@@ -83,18 +83,26 @@ def _dataset_rows(name: str, split: str) -> Iterator[tuple[str, Any]]:
     import datasets
 
     try:
-        if any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json")):
+        if any(is_file(Path(name) / file) for file in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(name)
-            data = loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
-        elif Path(name).is_dir():
+            data = _split(name, loaded, split) if isinstance(loaded, datasets.DatasetDict) else loaded
+        elif is_directory(name):
             with hub.bars_on_terminals_only(datasets):
                 data = datasets.load_dataset(name, split=split)
         else:
             data = hub.load_dataset(name, split=split)
+    except UserError:
+        raise
     except Exception as error:  # the loaders raise whatever their network, cache and parser layers do
         raise UserError(f"{name}: cannot be loaded as a dataset with split '{split}' ({hub.reason(error)})") from None
     for number, row in enumerate(data, start=1):
         yield f"{name} ({split}) row {number}", row
+
+
+def _split(name: str, splits: Mapping[str, Any], split: str) -> Any:
+    if split not in splits:
+        raise UserError(f"{name}: has no split '{split}'{did_you_mean(split, splits)} (it has: {', '.join(splits)})")
+    return splits[split]
 
 
 def _reason(error: Exception) -> str:

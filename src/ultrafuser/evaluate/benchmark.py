@@ -30,6 +30,7 @@ from ultrafuser.evaluate.results import Failure, Results
 from ultrafuser.evaluate.score import TaskScore
 from ultrafuser.evaluate.settings import EvalSettings
 from ultrafuser.facts import run_facts
+from ultrafuser.io import is_directory, user_path
 from ultrafuser.model.digest import model_digest
 from ultrafuser.model.load import find_device, free_memory
 from ultrafuser.model.quantise import require_quantiser
@@ -83,7 +84,7 @@ def _require(tasks: Sequence[TaskInfo], settings: EvalSettings) -> None:
     require_harness()
     find_device(settings.device)
     require_quantiser(settings.load_in)
-    if settings.data_dir is not None and not settings.data_dir.is_dir():
+    if settings.data_dir is not None and not is_directory(user_path(settings.data_dir)):
         raise UserError(f"--data-dir {settings.data_dir}: no such directory; leave it out to take the data from the hub")
     require_judge(tasks, settings.judge)
     if settings.judge is not None:

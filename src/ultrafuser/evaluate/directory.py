@@ -8,11 +8,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ultrafuser.errors import UserError
 from ultrafuser.evaluate.kept import KeptAnswers
 from ultrafuser.io import make_directory, read_json
+from ultrafuser.lock import only_one
 from ultrafuser.train.claim import differences
 
 RESULTS_FILE, REPORT_FILES = "results.json", ("results.md", "report.html")
@@ -38,13 +37,7 @@ def claimed(out: Path, question: Mapping[str, Any]) -> Iterator[KeptAnswers]:
 
     Raises `UserError` while another is going on there, and where nothing can be written.
     """
-    try:
-        lock = FileLock(out / f"{ANSWERS_FILE}.lock").acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{out}: another evaluation is going on there; wait for its end or choose another --out") from None
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
-    with lock, closing(KeptAnswers(out / ANSWERS_FILE)) as kept:
+    with only_one("evaluation", out, inside=True), closing(KeptAnswers(out / ANSWERS_FILE)) as kept:
         shutil.rmtree(out / TAKEN_OUT, ignore_errors=True)  # what a killed evaluation left
         if _is_anothers(out, question):
             shutil.rmtree(out / SAMPLES, ignore_errors=True)

@@ -11,6 +11,7 @@ from ultrafuser.evaluate.extract import STATED
 _CALLED = r"(?i:(?:the )?(?:option|choice)\b(?!:))?"
 # An option's letter in any wrapping: "(B)", "**B**", "$\text{B}$", "“B”". E in "E = 5" and A in "A's" are no options.
 _WRAPPED = rf"""{_CALLED}[\s*_$(\[{{:"'`“‘<]*(?:\\[a-z]+\{{)?\(?([A-Z])(?!\w|['’]\w|\s*=)"""
+_ONE_OF_TWO = r"(?![)\]}*_$]*\s+(?i:or)\s+\W{0,3}[A-Z]\b)"  # "the answer is A or B" chooses none
 _BEGINS_LINE = r"^[\s*(\[]*([A-Z])[).:\]*]+"
 # Tried in this order; of the first way that occurs, its last occurrence counts. The second field: does it choose an option even
 # in a text that repeats them all?
@@ -18,7 +19,7 @@ _WAYS = (
     # Declared: "the answer is B", "**Answer:** option (B)", "Ans. B", "the correct choice would be B".
     (
         rf"(?:{STATED}\W{{0,4}}|\b(?i:ans|answer|(?:correct|right) (?:option|choice|one))\b[\s.:]*"
-        rf"(?i:is\b|(?:would|should|must|will) be\b)?\W{{0,4}}){_WRAPPED}"
+        rf"(?i:is\b|(?:would|should|must|will) be\b)?\W{{0,4}}){_WRAPPED}{_ONE_OF_TWO}"
         # "B is correct".
         r"|\b([A-Z])\b\W{0,3}(?i:is (?:the )?(?:correct|right|best|answer))\b",
         True,
@@ -35,7 +36,7 @@ _WAYS = (
 _IN_BOX = r"\A(?:\\[a-z]+|[^\w\\]|(?i:option|choice)\b)*([A-Z])(?=[).:}\]*]|\\[ ,]|\s*\Z)"  # "B) 12", "\text{(B)}"
 _NAMED = (r"\(([A-Z])\)", rf"\b(?i:option|choice)\b{_WRAPPED}")
 _DENIED = rf"(?:\bnot|n['’]t)\s+{_WRAPPED}"
-_IN_A_ROW = re.compile(r"\bA[).:].*?\bB[).:].*?\bC[).:]")
+_OPTION = re.compile(r"\b([A-C])[).:]")
 
 
 def read_letter(text: str, letters: str = "ABCDE") -> str | None:
@@ -47,7 +48,7 @@ def read_letter(text: str, letters: str = "ABCDE") -> str | None:
     has chosen none.) A letter after "not" is passed over.
     """
     text = re.sub(_DENIED.replace("[A-Z]", f"[{letters}]"), "not", text)
-    repeats = len(set(_found(_BEGINS_LINE, text, letters))) > 1 or _IN_A_ROW.search(text)
+    repeats = len(set(_found(_BEGINS_LINE, text, letters))) > 1 or any(map(_in_a_row, text.split("\n")))
     ways = (_found(pattern, text, letters) for pattern, always in _WAYS if always or not repeats)
     for found in (_found(_IN_BOX, last_boxed(text) or "", letters), *ways):
         if found:
@@ -57,6 +58,12 @@ def read_letter(text: str, letters: str = "ABCDE") -> str | None:
         if named:
             return named.pop() if len(named) == 1 else None
     return None
+
+
+def _in_a_row(line: str) -> bool:
+    """Whether a line has "A)", then "B)", then "C)", whatever is between them."""
+    letters = iter(_OPTION.findall(line))
+    return all(letter in letters for letter in "ABC")  # each goes on where the one before was found
 
 
 def _found(pattern: str, text: str, letters: str) -> list[str]:

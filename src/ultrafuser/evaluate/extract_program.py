@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from ultrafuser.evaluate.python_code import needed_part, parses, parsing_part, returns
+from ultrafuser.evaluate.python_code import needed_part, parses, parsing_part, returns, statement_lines
 
 _OPENS = re.compile(r"(?:`{3,}|~{3,})(?:[^\n`~]*\n)?")
 # Some fences are closed on the last line of code; one that never is (an answer cut off) holds the rest of the text.
@@ -27,6 +27,7 @@ def read_program(text: str, entry_point: str, head: str = "") -> str | None:
     ``head``, the head of the function as the question gave it. What follows the function (the model's own tests) is left out,
     but for definitions that it needs; those are taken from the other blocks too.
     """
+    text = re.sub(r"\r\n?", "\n", text)  # for Python too that is the end of a line
     blocks = list(_fenced(text))
     defining = re.compile(rf"^(?:(?:async )?def {entry_point}\b|{entry_point}\s*(?::[^=\n]+)?=(?!=))", re.MULTILINE)
     if defining.search("\n".join((*blocks, text))):
@@ -65,11 +66,16 @@ def _first_that_returns(codes: Iterable[str], entry_point: str) -> str:
 
 
 def _bare_code(text: str) -> Iterator[str]:
-    """What could be code in running text: from each line that begins like code to the last line with which it still parses."""
-    lines = text.split("\n")
+    """What could be code in running text: from each line that begins like code to the last line with which it still parses.
+
+    Who goes on has no use for a piece; then one from a later statement of it, which ends where it ends, is of no use either.
+    """
+    lines, useless = text.split("\n"), set[int]()
     for start, line in enumerate(lines):
-        if _CODE_LINE.match(line):
-            yield parsing_part("\n".join(lines[start:]))
+        if _CODE_LINE.match(line) and start not in useless:
+            code = parsing_part("\n".join(lines[start:]))
+            yield code
+            useless.update(start + place for place in statement_lines(code))
     # Code that does not parse is still an answer: a wrong one.
     yield text
 

@@ -1,7 +1,8 @@
 """Runs one of our tasks through lm-evaluation-harness's own evaluation loop: our figures are its figures, item by item.
 
 The definitions are in `tasks/`; the score is the mean over items of the metric that the catalogue names, as the harness computes
-it. The one difference: an item with a prompt too long for the model counts as wrong (`room.py`); the harness cuts the prompt.
+it. The one difference: an item with a prompt too long for the model counts as wrong (`room.py`), as does one of whose options
+the model can write none; the harness cuts the prompt, and stops at such an option.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def _record(sample: Sample, metric: str, room: Room) -> dict[str, Any]:
     """One item for our results: what was asked and answered, what was read out of it, and what it scored."""
     asked = [(prompt, more if isinstance(more, str) else "") for prompt, more in sample["arguments"]]
     left_out = sum(room.is_left_out(*one) for one in asked)
+    wrong = left_out or room.unwritable.issuperset(asked)  # where no option can be written, the choice means nothing
     record = {
         "id": sample["doc"].get("id", sample["doc_id"]),
         "question": sample["doc"].get("prompt", ""),
@@ -78,7 +80,7 @@ def _record(sample: Sample, metric: str, room: Room) -> dict[str, Any]:
         "answer": _plain([answers[0] for answers in sample["resps"]]),
         "read": _plain(sample["filtered_resps"]),
         "target": sample["target"],
-        "score": 0.0 if left_out else float(sample[metric]),
+        "score": 0.0 if wrong else float(sample[metric]),
         "unparsed": max(0.0, float(sample.get("unparsed", 0.0)) - left_out),  # what was not asked has no answer to be read
     }
     if any(option for _, option in asked):

@@ -54,10 +54,13 @@ class Model:
 def find_models(given: Sequence[str | Path], settings: EvalSettings) -> list[Model]:
     """The models of ``given``, each ``PLACE`` or ``NAME=PLACE``, then what ``settings.with_specialists`` asks for.
 
-    Raises `UserError` for a name that is wrong or given twice, a place without a model or that is the output's, and a model
-    without a chat template.
+    Raises `UserError` for a name that is wrong or given twice, a place without a model or that is the output's, a model
+    without a chat template, and specialists asked for where no model is fused.
     """
     models = [_find(str(one)) for one in given]
+    if settings.with_specialists and not any(model.specialists for model in models):
+        names = ", ".join(model.given for model in models)
+        raise UserError(f"--with-specialists: no fused model is among those given ({names}); leave the option out, or give one")
     rows = [*_taken_out(models), *models] if settings.with_specialists else models
     for place, row in enumerate(rows):
         if any(other.name == row.name for other in rows[:place]):

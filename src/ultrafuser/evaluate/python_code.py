@@ -35,12 +35,24 @@ def returns(code: str, name: str) -> bool:
     return any(not isinstance(node, _DEFINITIONS) or any(map(_is_return, _own_nodes(node))) for node in given)
 
 
+def statement_lines(code: str) -> set[int]:
+    """The lines, from 0, that begin a statement at the left margin, a decorator of one, or what it decorates."""
+    statements = _statements(code)
+    decorators = [one for node in statements for one in getattr(node, "decorator_list", ())]
+    places = [(node.lineno, node.col_offset) for node in statements] + [(one.lineno, one.col_offset - 1) for one in decorators]
+    return {line - 1 for line, column in places if column == 0}
+
+
 def needed_part(code: str, name: str, others: Iterable[str]) -> str:
     """``code`` up to its last definition of ``name``, with definitions that this needs from the rest and ``others`` before it."""
-    given = [node for node in _statements(code) if name in _given(node)] if parses(code) else []
+    statements = _statements(code) if parses(code) else ()
+    given = [node for node in statements if name in _given(node)]
     if not given:
         return code
     end = given[-1].end_lineno or 0
+    for node in statements:  # one that begins on the last line, after a semicolon, may end on a later one
+        if node.lineno <= end:
+            end = max(end, node.end_lineno or 0)
     lines = code.split("\n")
     program, rest = "\n".join(lines[:end]), "\n" * end + "\n".join(lines[end:])
     supplies = [one for source in (rest, *others) if parses(source) for one in _supplies(source)]

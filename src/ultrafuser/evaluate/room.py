@@ -3,7 +3,8 @@
 - A prompt that leaves some room is asked, with a shorter answer allowed.
 - A prompt that leaves none is not asked: the answer counts as wrong (generation: nothing; likelihood: `LEFT_OUT`).
 - An answer that is as long as it may be was cut off.
-- A continuation without a single token of the model's vocabulary (a small one drops words it does not know) likewise.
+- A continuation without a single token of the model's vocabulary (a small one drops words it does not know) has the likelihood
+  `LEFT_OUT` too: it is never the model's choice among options that were asked.
 
 All are counted, and the score says so (`Room.notes`).
 """
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 STEP = 16  # shortened answers are multiples of it, so that prompts of like length share a batch
-LEFT_OUT = (-100.0, False)  # a likelihood so small that it never wins, yet one that can be normalised
+LEFT_OUT = (-1e30, False)  # less likely than any text that fits a context, yet a number that can be normalised
 
 
 @dataclass
@@ -66,8 +67,8 @@ class Room:
             self.cut_off[request[0], ""] = most
 
     def is_left_out(self, prompt: str, continuation: str = "") -> bool:
-        """Whether this was not asked."""
-        return (prompt, continuation) in self.left_out or (prompt, continuation) in self.unwritable
+        """Whether this was too long to be asked."""
+        return (prompt, continuation) in self.left_out
 
     def notes(self) -> list[str]:
         """Sentences about what did not fit."""

@@ -88,10 +88,10 @@ class ScoreTable:
 
     def to_rich(self) -> Table:
         """The table for a terminal: best of each column in bold, the longer arm of each interval after it."""
-        table = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD)
+        table = Table(title=escape(self.title), title_justify="left", box=SIMPLE_HEAD)
         table.add_column("model", max_width=28)
         for column in self.columns:
-            table.add_column(column, justify="right", overflow="fold")
+            table.add_column(escape(column), justify="right", overflow="fold")
         for model, cells in self.rows().items():
             texts = [self._show(model, column, cells, "[bold]{}[/bold]", " [dim]±{half}[/dim]") for column in self.columns]
             table.add_row(escape(model), *texts, style="italic" if model == self.best_row else None)
@@ -100,9 +100,9 @@ class ScoreTable:
     def to_markdown(self) -> str:
         """The table in GitHub's Markdown: best of each column in bold, intervals in brackets, standard errors after ±."""
         around = " ({low}–{high})" if self.spread == "interval" else " ±{half}"
-        lines = [["model", *self.columns], ["---"] + ["---:"] * len(self.columns)]
+        lines = [["model", *map(_in_markdown, self.columns)], ["---"] + ["---:"] * len(self.columns)]
         for model, cells in self.rows().items():
-            name = f"*{model}*" if model == self.best_row else model.replace("|", "\\|")
+            name = f"*{model}*" if model == self.best_row else _in_markdown(model)
             lines.append([name] + [self._show(model, column, cells, "**{}**", around) for column in self.columns])
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -171,6 +171,10 @@ class ScoreTable:
         if MEAN in self.columns and len(parts) == len(self._averaged()):
             row[MEAN] = _mean(parts)
         return row
+
+
+def _in_markdown(name: str) -> str:
+    return name.replace("|", "\\|")
 
 
 def _mean(parts: Sequence[Interval]) -> Interval:

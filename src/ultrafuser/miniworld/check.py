@@ -12,7 +12,7 @@ from ultrafuser.miniworld.code_tasks import to_python
 from ultrafuser.miniworld.task import THEN, Part, Task
 from ultrafuser.sandbox import FunctionCalls, Limits, call_functions
 
-LIMITS = Limits(wall_seconds=2.0, cpu_seconds=1.0, memory_bytes=256 * 2**20, output_bytes=2**14)
+LIMITS = Limits(wall_seconds=20.0, cpu_seconds=1.0, memory_bytes=256 * 2**20, output_bytes=2**14)
 
 
 def check_answers(tasks: Sequence[Task], answers: Sequence[str]) -> list[bool]:

@@ -12,6 +12,7 @@ import yaml
 import ultrafuser
 from ultrafuser import hub
 from ultrafuser.errors import plural
+from ultrafuser.io import user_path
 from ultrafuser.model.adapters import CONFIG_FILE, WEIGHTS_FILE
 from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
 from ultrafuser.model.digest import weights_digest
@@ -66,7 +67,7 @@ def model_card(specialists: Sequence[Specialist], lineup: LineUp, config: UltraF
 
 
 def _metadata(specialists: Sequence[Specialist]) -> dict[str, object]:
-    ids = [hub.split_revision(one.given)[0] for one in specialists if not Path(one.given).expanduser().exists()]
+    ids = [hub.split_revision(one.given)[0] for one in specialists if not user_path(one.given).exists()]
     base = {"base_model": ids, "base_model_relation": "merge"} if ids else {}
     return {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["ultrafuser", "merge"], **base}
 

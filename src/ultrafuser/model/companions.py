@@ -15,13 +15,14 @@ import torch
 
 from ultrafuser.io import read_json_object, write_json, write_text
 from ultrafuser.model.card import model_card
-from ultrafuser.model.configuration_ultrafuser import REMOTE_CODE_FILES, UltraFuserConfig
+from ultrafuser.model.configuration_ultrafuser import UltraFuserConfig
+from ultrafuser.model.configuration_ultrafuser import write_code as write_code  # for train/result.py, too
 from ultrafuser.model.lineup import LineUp
 from ultrafuser.model.sources import Specialist
 from ultrafuser.model.tensors import dtype_name
 
 FUSION_FILE = "fusion.json"
-TOKENIZER_FILES = (
+COPIED_TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -38,7 +39,7 @@ SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "top_h", "eps
 
 def companion_bytes(specialists: Sequence[Specialist]) -> int:
     """Disk space of the tokenizers, once each and once fused, rounded up."""
-    files = [one.tokenizer_folder / name for one in specialists for name in TOKENIZER_FILES]
+    files = [one.tokenizer_folder / name for one in specialists for name in COPIED_TOKENIZER_FILES]
     return (1 << 20) + 2 * sum(file.stat().st_size for file in files if file.is_file())
 
 
@@ -55,12 +56,6 @@ def write_companions(
     for one, template, end in zip(specialists, templates, lineup.plan.end_sources, strict=True):
         write_own(folder / "specialists" / one.name, one, template, end_token_id=end)
     write_text(folder / "README.md", model_card(specialists, lineup, config))
-
-
-def write_code(folder: Path) -> None:
-    """Write the code that the checkpoint in ``folder`` runs where this package is not installed."""
-    for name in REMOTE_CODE_FILES:
-        shutil.copyfile(Path(__file__).with_name(name), folder / name)
 
 
 def write_own(folder: Path, one: Specialist, template: str | None, *, end_token_id: int) -> None:
@@ -85,7 +80,7 @@ def in_dtype(config: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
 
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copy the tokenizer files, chat template included, from one directory to another."""
-    for name in TOKENIZER_FILES:
+    for name in COPIED_TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
 

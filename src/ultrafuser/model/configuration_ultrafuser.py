@@ -6,6 +6,8 @@ specialists' own configurations, which are kept as plain dictionaries. This file
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from transformers import CONFIG_MAPPING, PreTrainedConfig
@@ -14,6 +16,14 @@ SUPPORTED_ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 REMOTE_CODE_FILES = tuple(
     f"{part}_ultrafuser.py" for part in ("cache", "configuration", "modeling", "gate", "generation", "loss", "positions")
 )
+# What lists of a configuration hold, and how a message says it; the least of its own numbers.
+LISTS = {
+    "specialists": (dict, "configurations"),
+    "specialist_names": (str, "texts"),
+    "slot_visibility": (list | tuple, "lists"),
+    "masked_token_ids": (int, "whole numbers"),
+}
+LEAST = {"gate_hidden_size": 1, "vocab_size": 1, "slot_start": 0, "predictable_vocab_size": 1}
 AUTO_MAP = {
     "AutoConfig": "configuration_ultrafuser.UltraFuserConfig",
     "AutoModel": "modeling_ultrafuser.UltraFuserModel",
@@ -72,20 +82,44 @@ class UltraFuserConfig(PreTrainedConfig):
     pad_token_id: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        self._require_kinds()
         self.specialists = [dict(own) for own in self.specialists or []]
         self.specialist_names = list(self.specialist_names or [f"specialist{j}" for j in range(len(self.specialists))])
         self.slot_visibility = [list(row) for row in self.slot_visibility or []]
         self.masked_token_ids = list(self.masked_token_ids or [])
         if len(self.specialist_names) != len(self.specialists):
             raise ValueError(f"{len(self.specialist_names)} specialist_names for {len(self.specialists)} specialists")
-        if not all(isinstance(name, str) for name in self.specialist_names):
-            raise ValueError("specialist_names must be texts")
         if len(set(self.specialist_names)) < len(self.specialist_names):
             raise ValueError(f"specialist_names {', '.join(self.specialist_names)} are not all different")
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         if self.specialists:
             self._derive_geometry()
+            self._require_fitting_vocabulary()
         super().__post_init__(**kwargs)
+
+    def _require_kinds(self) -> None:
+        """Raise ValueError for a field that holds something else than it should: the library accepts whatever a file says."""
+        for name, (kind, called) in LISTS.items():
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, list | tuple) and all(isinstance(one, kind) for one in value)):
+                raise ValueError(f"{name} must be a list of {called}")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {least}")
+
+    def _require_fitting_vocabulary(self) -> None:
+        """Raise ValueError where slots and masked tokens are not those of this vocabulary and these specialists."""
+        size, count = int(self.vocab_size or 0), len(self.specialists or [])
+        rows, room = self.slot_visibility or [], max(0, size - int(self.slot_start or 0))
+        if any(len(row) != count or any(seen not in (0, 1) for seen in row) for row in rows):
+            raise ValueError(f"slot_visibility must have rows of {count} zeros and ones, one per specialist")
+        if len(rows) > room:
+            raise ValueError(f"slot_visibility has {len(rows)} rows for {room} ids from slot_start on")
+        if int(self.predictable_vocab_size or 0) > size:
+            raise ValueError(f"predictable_vocab_size is {self.predictable_vocab_size}, more than vocab_size {size}")
+        if strange := [token for token in self.masked_token_ids or [] if not 0 <= token < size]:
+            raise ValueError(f"masked_token_ids has {strange[0]}, which is no id of a vocabulary of {size}")
 
     def _derive_geometry(self) -> None:
         own = self.specialist_configs()
@@ -128,6 +162,12 @@ class UltraFuserConfig(PreTrainedConfig):
         """Have all layers of all specialists the same heads (what paged caches need)?"""
         heads = {(own.num_attention_heads, own.num_key_value_heads, head_dim(own)) for own in self.specialist_configs()}
         return len(heads) == 1
+
+
+def write_code(folder: str | Path) -> None:
+    """Write the code that the checkpoint in ``folder`` runs where this package is not installed."""
+    for name in REMOTE_CODE_FILES:
+        shutil.copyfile(Path(__file__).with_name(name), Path(folder) / name)
 
 
 def specialist_config(own: dict[str, Any]) -> PreTrainedConfig:

@@ -65,8 +65,8 @@ def extract(fused_dir: str | Path, specialist: str, out: str | Path, *, overwrit
     narrower dtype are written in that one, and a warning says so. Raises `UserError`.
     """
     fused_dir = Path(fused_dir)
-    out = require_new_directory(out, overwrite=overwrite, inputs=[fused_dir, *fused_dir.rglob("*")])
     config, fused = open_fused(fused_dir)
+    out = require_new_directory(out, overwrite=overwrite, inputs=_read(fused_dir))
     own = _own_folder(fused_dir, config, specialist)
     fusion = _fusion(own / FUSION_FILE)
     tensors = _own_tensors(fused, own, _place(config, specialist, fusion["end_token_id"]))
@@ -82,6 +82,11 @@ def extract(fused_dir: str | Path, specialist: str, out: str | Path, *, overwrit
     if rounded:
         logger.warning("note: %s: fusing has rounded its weights from %s; they stay so", specialist, " and ".join(rounded))
     return out
+
+
+def _read(folder: Path) -> list[Path]:
+    """The fused model in ``folder`` and its parts, which may be links to elsewhere; nothing deeper is looked at."""
+    return [folder, *(path for pattern in ("*", "specialists/*", "specialists/*/*") for path in folder.glob(pattern))]
 
 
 def _own_folder(folder: Path, config: UltraFuserConfig, specialist: str) -> Path:

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import ultrafuser.model  # noqa: F401  (registers the Auto classes)
 from ultrafuser.errors import UserError, did_you_mean, first_line, plural
+from ultrafuser.io import user_path
 from ultrafuser.model.quantise import leave_unpacked, quantised
 from ultrafuser.model.quiet import quiet_transformers
 from ultrafuser.model.sources import locate, read_tokenizer
@@ -117,7 +118,7 @@ def free_memory() -> None:
 
 def model_folder(model: str | Path) -> Path:
     """The directory of a model, downloaded if it is on the hub. Raises `UserError` if there is none or it holds no model."""
-    path = Path(model).expanduser()
+    path = user_path(model)
     beside = path.parent.glob("*/") if os.access(path.parent, os.F_OK) else ()  # a long prompt in its place is no path at all
     near = did_you_mean(str(path), [str(file) for file in beside if (file / "config.json").is_file()])
     local = near or (len(path.parts) > 1 and os.access(path.parent, os.F_OK))  # and not an id of the hub

@@ -22,7 +22,11 @@ LEAST_COLUMNS = 512  # a narrower block of the vocabulary would be slow
 
 
 def carries_loss(targets: torch.Tensor, unpredictable_ids: torch.Tensor) -> torch.Tensor:
-    """Where there is a loss: bool of the shape of ``targets``; not at -100, nor at what is never predicted (slot tokens)."""
+    """Where there is a loss: bool of the shape of ``targets``; not at -100, nor at what is never predicted (slot tokens).
+
+    The latter's would be infinite. A mean over what is left counts neither. ``num_items_in_batch`` is the caller's: where it
+    counts all labels but -100, as the library's Trainer does, it divides the same sum by more. So label such tokens -100.
+    """
     return (targets != IGNORE) & ~torch.isin(targets, unpredictable_ids)
 
 

@@ -9,7 +9,6 @@ Notation: B batch, T tokens of this call, S tokens so far (T + cached), N specia
 sum, V vocabulary. Annotations are objects here, not strings: the library reads those of ``forward``.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple, mer
 from transformers.utils.output_capturing import capture_outputs
 
 from .cache_ultrafuser import CACHE, takes_cache
-from .configuration_ultrafuser import REMOTE_CODE_FILES, UltraFuserConfig, layer_types, sliding_window
+from .configuration_ultrafuser import UltraFuserConfig, layer_types, sliding_window, write_code
 from .gate_ultrafuser import UltraFuserGate
 from .generation_ultrafuser import UltraFuserGenerationMixin
 from .loss_ultrafuser import carries_loss, target_losses
@@ -117,10 +116,12 @@ class UltraFuserPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         """As the library's, and adds the code files, so that the checkpoint loads where this package is not installed."""
         super().save_pretrained(save_directory, *args, **kwargs)
-        for name in REMOTE_CODE_FILES:
-            source = Path(__file__).with_name(name)
-            if source.exists():
-                shutil.copyfile(source, Path(save_directory) / name)
+        write_code(save_directory)
+
+    def _upload_modified_files(self, working_dir: str | Path, *args: Any, **kwargs: Any) -> Any:
+        """As the library's, with the code files: it uploads before `save_pretrained` is done, and only what is new by then."""
+        write_code(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
 
 class UltraFuserModel(UltraFuserPreTrainedModel):
@@ -334,7 +335,7 @@ class UltraFuserModel(UltraFuserPreTrainedModel):
         return masks
 
     def _carry_over_hidden(self, states: list[torch.Tensor], input_ids: torch.Tensor) -> list[torch.Tensor]:
-        """Over a slot hidden from it, a specialist keeps its last visible state of this call."""
+        """Over a slot hidden from it, a specialist keeps its last visible state of this call (that ``generate`` sees to)."""
         visible = self.visible_table[input_ids]  # (B, T, N)
         here = torch.arange(input_ids.shape[1], device=input_ids.device).view(1, -1, 1)
         last = torch.where(visible, here, -1).cummax(dim=1).values
@@ -382,10 +383,10 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, UltraFuserGenerationMixin
     ) -> UltraFuserCausalLMOutput:
         """Fused next-token logits (B, T, V), and with ``labels`` (B, T) the loss.
 
-        The loss is the mean over labelled tokens, or their sum over ``num_items_in_batch`` where that is given (gradient
-        accumulation). While training with labels no logits are built and ``logits`` is None. ``shift_labels`` (B, T), as
-        sequence parallelism gives them, take the place of ``labels``: already at the index that predicts them, where their
-        ``token_losses`` then stand too.
+        The loss is the mean over labelled tokens that can be predicted, or their sum over ``num_items_in_batch`` where that is
+        given (gradient accumulation). While training with labels no logits are built and ``logits`` is None. ``shift_labels``
+        (B, T), as sequence parallelism gives them, take the place of ``labels``: already at the index that predicts them, where
+        their ``token_losses`` then stand too.
         """
         outputs = self.model(
             input_ids=input_ids,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from ultrafuser import hub
 from ultrafuser.errors import UserError, first_line, plural
-from ultrafuser.io import read_json_object
+from ultrafuser.io import is_directory, read_json_object, user_path
 from ultrafuser.model.adapters import is_adapter, merge_adapter, read_adapter_config
 from ultrafuser.model.config_numbers import require_possible_numbers
 from ultrafuser.model.configuration_ultrafuser import SUPPORTED_ARCHITECTURES, UltraFuserConfig
@@ -27,7 +28,7 @@ from ultrafuser.model.tensors import FLOATS, INDEX_FILE, SINGLE_FILE, Tensors, f
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 HUB_IGNORED = ["*/*", "consolidated*", "*.bin.index.json"]  # the same weights once more, in other formats
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+TOKENIZER_SIGNS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")  # any of them: there is one
 
 
 @dataclass(frozen=True)
@@ -66,18 +67,18 @@ class Specialist:
         return self.tensors[EMBEDDING].dtype
 
 
-def open_specialists(given: Sequence[str | Path], names: Sequence[str] | None = None, *, least: int = 2) -> list[Specialist]:
+def open_specialists(given: Sequence[str | Path], names: Sequence[str] | None = None) -> list[Specialist]:
     """Open all specialists. Raises `UserError` for the first that cannot be used, or for their number or names."""
-    names = names_for(given, names, least=least)
+    names = names_for(given, names)
     return [open_specialist(str(one), name) for one, name in zip(given, names, strict=True)]
 
 
-def names_for(given: Sequence[str | Path], names: Sequence[str] | None = None, *, least: int = 2) -> list[str]:
+def names_for(given: Sequence[str | Path], names: Sequence[str] | None = None) -> list[str]:
     """A name for each specialist: those of ``names``, else its default.
 
     Raises `UserError` for too few or too many specialists, and for names that are not valid or not one each.
     """
-    if not least <= len(given) <= 8:
+    if not 2 <= len(given) <= 8:
         raise UserError(f"{plural(len(given), 'specialist')} given; from two to eight can be fused")
     names = default_names(given) if names is None else list(names)
     _check_names(names, len(given))
@@ -107,12 +108,13 @@ def open_specialist(given: str, name: str) -> Specialist:
     settings = read_adapter_config(adapter) if adapter else {}
     if adapter:
         folder = _locate_base(settings, adapter)
-        tokenizer_folder = adapter if any((adapter / file).is_file() for file in TOKENIZER_FILES) else folder
+        tokenizer_folder = adapter if any((adapter / file).is_file() for file in TOKENIZER_SIGNS) else folder
     config = _read_config(folder)
     tensors, notes = _untangle_tie(open_checkpoint(folder), config)
+    # With an lm_head of its own it is not tied, whatever it says; without one, but said to be untied, it lacks a tensor.
+    config.tie_word_embeddings = config.tie_word_embeddings and HEAD not in tensors
     if adapter:
-        tensors = merge_adapter(adapter, settings, tensors, tied=HEAD not in tensors)
-    config.tie_word_embeddings = HEAD not in tensors
+        tensors = merge_adapter(adapter, settings, tensors, tied=config.tie_word_embeddings)
     config.vocab_size = tensors[EMBEDDING].shape[0] if adapter and EMBEDDING in tensors else config.vocab_size
     require_tensors(folder, config, tensors)
     generation = folder / "generation_config.json"
@@ -149,7 +151,7 @@ def locate(given: str) -> Path:
     """The directory that ``given`` names: a local one, or a hub id (``owner/name`` or ``owner/name@revision``), fetched."""
     if not given.strip():
         raise UserError("an empty name is given; give a directory or a Hugging Face hub id")
-    folder = Path(given).expanduser()
+    folder = user_path(given)
     if os.access(folder, os.F_OK):  # pathlib would raise at what is too long for a path
         if not folder.is_dir():
             raise UserError(f"{given}: is a file; a specialist is a directory or a Hugging Face hub id")
@@ -197,9 +199,8 @@ def _read_config(folder: Path) -> PreTrainedConfig:
     raw = read_json_object(folder / "config.json")
     model_type = raw.get("model_type")
     if model_type not in SUPPORTED_ARCHITECTURES:
-        raise UserError(
-            f"{folder}: architecture {model_type!r} is not supported; supported are {', '.join(SUPPORTED_ARCHITECTURES)}"
-        )
+        what = f"architecture {model_type!r} is" if model_type is not None else "a config.json without model_type is"
+        raise UserError(f"{folder}: {what} not supported; supported are {', '.join(SUPPORTED_ARCHITECTURES)}")
     if raw.get("quantization_config"):
         raise UserError(f"{folder}: is quantised; give the unquantised checkpoint (the fused model can be quantised when loaded)")
     require_possible_numbers(folder / "config.json", raw)
@@ -212,12 +213,14 @@ def _read_config(folder: Path) -> PreTrainedConfig:
 
 def read_tokenizer(folder: Path) -> Any:
     """The tokenizer in ``folder``. Raises `UserError` if there is none or it does not load."""
-    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
-        raise UserError(f"{folder}: no tokenizer ({', '.join(TOKENIZER_FILES[:2])}); copy the one it was trained with there")
+    if not any((folder / file).is_file() for file in TOKENIZER_SIGNS):
+        raise UserError(f"{folder}: no tokenizer ({', '.join(TOKENIZER_SIGNS[:2])}); copy the one it was trained with there")
     try:
         return AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # the tokenizers library raises plain Exception for a broken file
-        raise UserError(f"{folder}: its tokenizer does not load ({first_line(error)})") from None
+        why = " ".join(str(error).split()) or type(error).__name__
+        told = f"its tokenizer does not load ({textwrap.shorten(why, 160, placeholder=' ..')})"
+        raise UserError(f"{folder}: {told}; copy the one it was trained with there") from None
 
 
 def _untangle_tie(tensors: Tensors, config: PreTrainedConfig) -> tuple[Tensors, tuple[str, ...]]:
@@ -238,7 +241,7 @@ def open_fused(folder: Path) -> tuple[UltraFuserConfig, Tensors]:
 
     Raises `UserError` where there is none, and where names, shapes or dtypes are not those that the configuration promises.
     """
-    if not folder.is_dir():
+    if not is_directory(folder):
         raise UserError(f"{folder}: no such directory; give a fused model, as 'ultrafuser fuse' writes it")
     raw = read_json_object(folder / "config.json")
     if raw.get("model_type") != UltraFuserConfig.model_type:
@@ -246,7 +249,7 @@ def open_fused(folder: Path) -> tuple[UltraFuserConfig, Tensors]:
     try:
         config = UltraFuserConfig.from_dict(raw)
     except Exception as error:  # transformers raises many kinds for values it does not accept
-        raise UserError(f"{folder / 'config.json'}: not accepted by transformers ({first_line(error)})") from None
+        raise UserError(f"{folder / 'config.json'}: not accepted ({first_line(error)}); fetch it again, or mend it") from None
     tensors = open_checkpoint(folder)
     require_tensors(folder, config, tensors)
     return config, tensors
@@ -263,7 +266,8 @@ def require_tensors(folder: Path, config: PreTrainedConfig, tensors: Tensors) ->
     for what, names in (("missing", missing), ("not of this architecture", extra)):
         if names:
             is_or_are = "is" if len(names) == 1 else "are"
-            raise UserError(f"{folder}: {plural(len(names), 'tensor')} {is_or_are} {what}: {_few(sorted(names))}")
+            told = f"{plural(len(names), 'tensor')} {is_or_are} {what}: {_few(sorted(names))}"
+            raise UserError(f"{folder}: {told}; fetch it again, or correct its config.json")
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS:
             raise UserError(

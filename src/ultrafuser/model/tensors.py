@@ -186,6 +186,8 @@ def _stored(file: Path, name: str, entry: Any, start: int) -> StoredTensor:
     try:
         begin, end = entry["data_offsets"]
         tensor = StoredTensor(DTYPES[entry["dtype"]], tuple(entry["shape"]), file, start + begin)
+        if any(type(number) is not int or number < 0 for number in (begin, end, *tensor.shape)):
+            raise ValueError
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{file}: tensor {name} has a dtype or header entry that is not known") from None
     if end - begin != tensor_bytes(tensor):

@@ -37,12 +37,6 @@ def linear(shade: str) -> Any:
     return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
 
 
-def contrast(first: str, second: str) -> float:
-    """WCAG contrast ratio of two colours, 1 to 21."""
-    low, high = sorted(float(linear(shade) @ np.array([0.2126, 0.7152, 0.0722])) for shade in (first, second))
-    return (high + 0.05) / (low + 0.05)
-
-
 def clean(text: str) -> str:
     """Replace what neither a terminal nor XML can show (control characters, lone surrogates); tabs become four spaces."""
     return "".join(

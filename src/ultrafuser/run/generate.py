@@ -75,10 +75,10 @@ def to_terminal(text: str) -> None:
 
 def say(model: Any, tokenizer: Any, messages: Messages, decoding: Decoding) -> Answer:
     """`answer` on the terminal: words on stdout, with a newline at the end; on stderr what was not read, and why it ended."""
-    if lacking := unknown_words(tokenizer, messages[-1]["content"]):
-        print(f"note: this model's vocabulary has no {', '.join(map(repr, lacking))}: read as unknown words", file=sys.stderr)
     said = answer(model, tokenizer, messages, decoding, to_terminal)
     to_terminal("\n")
+    if lacking := unknown_words(tokenizer, messages[-1]["content"]):
+        print(f"note: this model's vocabulary has no {', '.join(map(repr, lacking))}: read as unknown words", file=sys.stderr)
     if said.note:
         print(f"note: {said.note}", file=sys.stderr)
     return said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +12,15 @@ from typing import Any
 from ultrafuser.data.conversations import Conversation, read_conversations
 from ultrafuser.data.dataset import fitting_length
 from ultrafuser.decontaminate import warn_if_unchecked
-from ultrafuser.errors import UserError
+from ultrafuser.errors import UserError, plural
 from ultrafuser.miniworld.task import Task, to_record
 from ultrafuser.miniworld.world import generate
 from ultrafuser.sandbox import require_level
 from ultrafuser.schema import MIXED, Data, Evaluation, Recipe, names_file
 from ultrafuser.tokens.encode import encode_conversation
 from ultrafuser.tokens.pieces import TemplatePieces, read_pieces
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def _from_files(data: Data, evaluation: Evaluation) -> Materials:
     warn_if_unchecked(data.paths(data.train))  # whatever `leave_out` leaves out: nobody knows what those marks were made for
     if data.heldout:
         heldout = read_conversations(data.paths(data.heldout), domains=data.domains)
+        train = _without_questions(train, heldout)
     else:
         heldout = [one for one in train if _fraction(one) < data.heldout_share]
         train = [one for one in train if _fraction(one) >= data.heldout_share]
@@ -92,10 +96,21 @@ def _from_files(data: Data, evaluation: Evaluation) -> Materials:
     for name in data.domains:
         for part, side in (("train", train), ("heldout", kept)):
             if not any(one.domain == name for one in side) and (part == "train" or heldout):
-                raise UserError(
-                    f"data.{part}: no example of domain '{name}' is left; change data.heldout_share={data.heldout_share:g}"
-                )
+                why = f"; change data.heldout_share={data.heldout_share:g}"
+                if data.heldout:
+                    why = ": data.heldout has all its questions; give other files there, or data.heldout_share instead"
+                raise UserError(f"data.{part}: no example of domain '{name}' is left{why}")
     return Materials(train, kept, [])
+
+
+def _without_questions(train: list[Conversation], heldout: Iterable[Conversation]) -> list[Conversation]:
+    """``train`` without the questions of ``heldout``, with a warning: a model that has learnt them is judged too well."""
+    asked = {_question(one) for one in heldout}
+    kept = [one for one in train if _question(one) not in asked]
+    if len(kept) < len(train):
+        count = plural(len(train) - len(kept), "conversation")
+        logger.warning("data.train: %s left out of training, as data.heldout has the same questions", count)
+    return kept
 
 
 def _first(conversations: Iterable[Conversation], domain: str, limit: int | None) -> list[Conversation]:
@@ -105,8 +120,12 @@ def _first(conversations: Iterable[Conversation], domain: str, limit: int | None
 
 def _fraction(conversation: Conversation) -> float:
     """A number in [0, 1) that depends on the first question alone: the same question is always on the same side."""
-    question = next(message["content"] for message in conversation.messages if message["role"] == "user")
-    return int.from_bytes(hashlib.sha256(question.strip().encode()).digest()[:6], "big") / 2**48
+    return int.from_bytes(hashlib.sha256(_question(conversation).encode()).digest()[:6], "big") / 2**48
+
+
+def _question(conversation: Conversation) -> str:
+    """The first question; space around it does not make another."""
+    return next(message["content"] for message in conversation.messages if message["role"] == "user").strip()
 
 
 def by_domain(conversations: Iterable[Conversation]) -> dict[str, list[Conversation]]:

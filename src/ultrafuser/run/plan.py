@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -18,17 +17,18 @@ from rich.table import Table
 from transformers import AutoConfig
 
 from ultrafuser import hub
-from ultrafuser.errors import UserError
+from ultrafuser.errors import Attempts, UserError
 from ultrafuser.hub import quiet_hub
+from ultrafuser.io import user_path
 from ultrafuser.miniworld import language
 from ultrafuser.model.adapters import is_adapter, read_adapter_config
 from ultrafuser.model.configuration_ultrafuser import SUPPORTED_ARCHITECTURES, UltraFuserConfig
 from ultrafuser.model.fuse import DTYPES
 from ultrafuser.model.sources import open_specialist
-from ultrafuser.run.materials import NOTHING, Materials, at_hand, by_domain, gather, token_counts
+from ultrafuser.run.materials import Materials, by_domain, token_counts
 from ultrafuser.run.scratch import geometry
 from ultrafuser.run.sizes import Sizes
-from ultrafuser.run.sources import Sources, open_sources, specialist_at_hand
+from ultrafuser.run.sources import Sources, look, specialist_at_hand
 from ultrafuser.schema import Recipe, Specialist
 
 MEASURED = 300  # conversations of every domain, evenly spread, that the mean number of tokens is taken from
@@ -60,10 +60,10 @@ class Plan:
         return sum(means) / len(means)
 
 
-def print_plan(recipe: Recipe, console: Console | None = None) -> None:
-    """Print the plan of ``recipe``. Raises `UserError` where the recipe cannot work."""
+def print_plan(recipe: Recipe, console: Console | None = None, attempts: Attempts | None = None) -> None:
+    """Print the plan of ``recipe``. Raises `UserError` where the recipe cannot work, or the ``attempts`` before have failed."""
     console = console or Console()
-    plan = make_plan(recipe)
+    plan = make_plan(recipe, attempts)
     console.print(f"[bold]{recipe.name}[/bold] {escape(recipe.description)}", highlight=False, soft_wrap=True)
     for line in (*_models(plan), _data(plan)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -74,11 +74,9 @@ def print_plan(recipe: Recipe, console: Console | None = None) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def make_plan(recipe: Recipe) -> Plan:
-    """Find out what can be known of ``recipe``. Raises `UserError` where it cannot work."""
-    materials = gather(recipe) if at_hand(recipe) else None
-    known = materials is not None if recipe.pretrain else all(specialist_at_hand(one.path or "") for one in recipe.specialists)
-    sources = open_sources(recipe, materials or NOTHING) if known else None
+def make_plan(recipe: Recipe, attempts: Attempts | None = None) -> Plan:
+    """Find out what can be known of ``recipe``. Raises `UserError` as `print_plan` does."""
+    materials, sources = look(recipe, attempts or Attempts(), fetch=False)
     try:
         return Plan(recipe, materials, sources, _sizes(recipe, sources))
     except LookupError as error:
@@ -113,7 +111,7 @@ def _config(recipe: Recipe, one: Specialist) -> Any:
     given = one.path or ""
     if specialist_at_hand(given):
         return open_specialist(given, one.name).config
-    folder = Path(given).expanduser()
+    folder = user_path(given)
     if is_adapter(folder):
         settings = read_adapter_config(folder)
         given = "@".join(filter(None, (settings["base_model_name_or_path"], settings.get("revision"))))

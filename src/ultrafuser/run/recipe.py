@@ -23,16 +23,17 @@ from typing import TypeVar
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
+from ultrafuser.errors import Attempts
 from ultrafuser.evaluate.table import ScoreTable
 from ultrafuser.facts import run_facts
-from ultrafuser.io import read_json, write_json
+from ultrafuser.io import full_disk_interrupts, read_json, user_path, write_json
 from ultrafuser.run.judge import judge
-from ultrafuser.run.materials import Materials, gather, places
+from ultrafuser.run.materials import Materials, places
 from ultrafuser.run.models import Models
 from ultrafuser.run.output import Output
 from ultrafuser.run.plan import print_plan
 from ultrafuser.run.report import write_results
-from ultrafuser.run.sources import open_sources
+from ultrafuser.run.sources import look
 from ultrafuser.schema import MIXED, Recipe
 
 SECONDS_FILE = "seconds.json"
@@ -43,21 +44,22 @@ def run_recipe(recipe: Recipe, *, dry_run: bool = False, overwrite: bool = False
     """Carry out ``recipe``, or with ``dry_run`` print what it would do; return the output directory.
 
     With ``overwrite`` an earlier run there is replaced, once this one is complete. Raises `UserError` for mistakes in data,
-    specialists or output, and KeyboardInterrupt after Ctrl-C; the same call goes on.
+    specialists or output, and while another run is going on there, and KeyboardInterrupt after Ctrl-C; the same call goes on.
     """
-    output = Output(Path(recipe.output).expanduser())
-    output.require_usable(_reads(recipe), overwrite=overwrite)
+    output = Output(user_path(recipe.output), _reads(recipe), overwrite)
+    attempts = Attempts()
+    attempts(output.require_usable)
     if dry_run:
-        print_plan(recipe)
+        print_plan(recipe, attempts=attempts)
         return output.folder
     disable_progress_bar()  # a bar per loaded file, between ours
-    materials = gather(recipe)
-    sources = open_sources(recipe, materials)
+    materials, sources = look(recipe, attempts, fetch=True)
+    assert materials and sources  # what could not be had is a mistake
     inputs = {"data": materials.digest(), **sources.digests()}
-    output.claim(recipe.model_dump(mode="json"), inputs, overwrite=overwrite)
     run = Run(recipe, materials, output.work, Console(stderr=True))
-    table = run.carry_out(Models(recipe, materials, sources, output.work, run.step))
-    output.publish()
+    with output.claimed(recipe.model_dump(mode="json"), inputs), full_disk_interrupts(output.work):
+        table = run.carry_out(Models(recipe, materials, sources, output.work, run.step))
+        output.publish()
     run.say_where(output.folder, table)
     return output.folder
 
@@ -109,6 +111,9 @@ class Run:
         report, model = folder / "report.html", folder / "model"
         self.console.print(f"{report}  all results, with answers coloured by specialist", markup=False, soft_wrap=True)
         self.console.print(f"{model}  the fused model: ultrafuser chat {model}", markup=False, soft_wrap=True)
+        if self.materials.tasks:
+            example = min((task.prompt for task in self.materials.tasks if task.domain == MIXED), key=len)
+            self.console.print(f"  it knows the words of its world only; ask it such as: {example}", markup=False, soft_wrap=True)
 
     @property
     def _seconds(self) -> dict[str, float]:

@@ -29,7 +29,7 @@ TRACED = 100  # held-out answers per domain that the gate's statistics are compu
 
 
 def write_results(folder: Path, materials: Materials, table: ScoreTable, recipe: Recipe, data: dict[str, Any]) -> None:
-    """Write the run's results into ``folder``; results.json last, as it marks the run as finished."""
+    """Write the run's results into ``folder``, each file whole or not at all; those that are there are replaced."""
     model, tokenizer = load(folder / "model", load_in=recipe.train.load_in)
     names = [one.name for one in recipe.specialists]
     count = max(TRACED, recipe.evaluation.samples_per_domain)

@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ultrafuser.errors import UserError
+from ultrafuser.errors import Attempts, UserError
+from ultrafuser.io import user_path
 from ultrafuser.model.adapters import is_adapter, read_adapter_config
 from ultrafuser.model.digest import model_digest
 from ultrafuser.model.fuse import choose_dtype
 from ultrafuser.model.layout import fused_config
 from ultrafuser.model.lineup import OWN, LineUp, line_up, resolve_templates
 from ultrafuser.model.quantise import require_quantiser
-from ultrafuser.model.sources import Specialist, open_specialists
-from ultrafuser.run.materials import Materials, by_domain, token_counts
+from ultrafuser.model.sources import Specialist, open_specialist
+from ultrafuser.run.materials import NOTHING, Materials, at_hand, by_domain, gather, token_counts
 from ultrafuser.run.scratch import outline
 from ultrafuser.schema import Recipe
 
@@ -49,6 +51,21 @@ class Sources:
         return found | {"chat templates": sha256(json.dumps(self.templates).encode()).hexdigest()[:16]}
 
 
+def look(recipe: Recipe, attempts: Attempts, *, fetch: bool) -> tuple[Materials | None, Sources | None]:
+    """What ``recipe`` works on and fuses, None for what would have to be fetched, which is done only if ``fetch``.
+
+    All mistakes are told at once, with those of ``attempts`` before; where there are any nothing is fetched. Raises `UserError`.
+    """
+    materials = sources = None
+    if at_hand(recipe) or (fetch and not attempts.mistakes):
+        materials = attempts(lambda: gather(recipe))
+    known = materials is not None if recipe.pretrain else all(specialist_at_hand(one.path or "") for one in recipe.specialists)
+    if known or (fetch and not attempts.mistakes):
+        sources = attempts(lambda: open_sources(recipe, materials or NOTHING))
+    attempts.conclude(recipe.name)
+    return materials, sources
+
+
 def open_sources(recipe: Recipe, materials: Materials) -> Sources:
     """Open or outline the specialists of ``recipe``, and see that they can be fused, trained and judged on ``materials``.
 
@@ -58,11 +75,19 @@ def open_sources(recipe: Recipe, materials: Materials) -> Sources:
     if recipe.pretrain:
         specialists = outline(recipe, materials.train)
     else:
-        specialists = open_specialists([one.path or "" for one in recipe.specialists], [one.name for one in recipe.specialists])
+        specialists = _open_all(recipe)
     templates = resolve_templates(template_names(recipe), len(specialists))
     sources = Sources(specialists, templates, line_up(specialists, templates))
     _require_fitting(recipe, materials, sources)
     return sources
+
+
+def _open_all(recipe: Recipe) -> list[Specialist]:
+    """All specialists; the mistakes of all of them are told at once."""
+    attempts = Attempts()
+    opened = [attempts(partial(open_specialist, one.path or "", one.name)) for one in recipe.specialists]
+    attempts.conclude(recipe.name)
+    return [one for one in opened if one is not None]
 
 
 def _require_fitting(recipe: Recipe, materials: Materials, sources: Sources) -> None:
@@ -86,11 +111,11 @@ def template_names(recipe: Recipe) -> list[str] | None:
 
 def specialist_at_hand(path: str) -> bool:
     """Can this specialist be opened without fetching anything: a local directory, of an adapter its base too?"""
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if not folder.is_dir() or not is_adapter(folder):
         return folder.is_dir()
     base = str(read_adapter_config(folder)["base_model_name_or_path"])
-    return (folder / base).is_dir() or Path(base).expanduser().is_dir()
+    return (folder / base).is_dir() or user_path(base).is_dir()
 
 
 def _digest(one: Specialist) -> str:

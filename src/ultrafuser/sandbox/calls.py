@@ -13,6 +13,8 @@ from ultrafuser.sandbox import levels
 from ultrafuser.sandbox.limits import Limits
 from ultrafuser.sandbox.process import Sandbox
 
+LIMITS = Limits(wall_seconds=15.0, cpu_seconds=2.0)
+
 
 @dataclass(frozen=True)
 class FunctionCalls:
@@ -34,11 +36,12 @@ def call_functions(
 
     Restricted mode always. Each job has a process of its own, forked from one of ``workers`` sandboxes (default: one per
     CPU), so one that loops, crashes or kills its interpreter costs the others nothing but time. Values are those JSON has.
+    The limits are those of one job; by default 2 seconds of CPU time and 15 in all, for the machine may be busy.
     Raises UserError where no program can be run (`levels.require_level`).
     """
     if not jobs:
         return []
-    limits = limits or Limits(wall_seconds=2.0, cpu_seconds=2.0)
+    limits = limits or LIMITS
     workers = max(1, min(workers or os.cpu_count() or 1, len(jobs)))
     shares = [list(range(start, len(jobs), workers)) for start in range(workers)]
     results: list[list[Any] | None] = [None] * len(jobs)

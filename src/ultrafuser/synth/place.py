@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ultrafuser.config import read_recipe
 from ultrafuser.errors import UserError
+from ultrafuser.io import is_directory, is_file, user_path
 from ultrafuser.synth.recipe import SynthRecipe
 
 
@@ -15,13 +16,13 @@ def find_store(place: str | Path, overrides: Sequence[str] = ()) -> Path:
 
     ``overrides`` are those of the recipe. Raises `UserError` if there is none.
     """
-    path = Path(place).expanduser()
-    if path.is_dir():
+    path = user_path(place)
+    if is_directory(path):
         store = path / "answers.sqlite"
     elif path.suffix == ".sqlite":
         store = path
     else:
         store = read_recipe(SynthRecipe, place, overrides).store
-    if not store.is_file():
+    if not is_file(store):
         raise UserError(f"{store}: no such store of answers; run 'ultrafuser synth RECIPE' first")
     return store

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from ultrafuser.endpoints.models import Models
 from ultrafuser.errors import did_you_mean
+from ultrafuser.io import is_directory, user_path
 from ultrafuser.schema import Count, Decay, Name, Number, Positive, Rate, Section, Text, WholeNumber, WholeRecipe
 from ultrafuser.synth.quality.rules import Rules
 from ultrafuser.testsets import TEST_SETS
@@ -154,7 +155,7 @@ class SynthRecipe(WholeRecipe):
                 yield f"decontaminate.test_sets.{place}", _not_one_of(name, TEST_SETS)
         folders = {"prompts": self.prompts} | {f"domains.{name}.prompts": domain.prompts for name, domain in self.domains.items()}
         for key, folder in folders.items():
-            if folder and not Path(folder).expanduser().is_dir():
+            if folder and not is_directory(user_path(folder)):
                 yield key, f"'{folder}': no such directory"
         yield from template_mistakes(self)
 
@@ -170,7 +171,7 @@ class SynthRecipe(WholeRecipe):
     @property
     def store(self) -> Path:
         """The file of the answers and of all that is made from them."""
-        return Path(self.output).expanduser() / "answers.sqlite"
+        return user_path(self.output) / "answers.sqlite"
 
     @property
     def unpriced(self) -> list[str]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ultrafuser import hub
 from ultrafuser.errors import UserError
+from ultrafuser.io import user_path
 from ultrafuser.synth.export import origins
 from ultrafuser.synth.quality.language import language_of
 from ultrafuser.synth.quality.rules import reason_title
@@ -40,7 +40,7 @@ def tokens_of(tokenizer: str) -> Measure:
     """Tokens of a tokenizer: a ``tokenizer.json``, a directory with one, or a hub id. Raises `UserError` if there is none."""
     from tokenizers import Tokenizer
 
-    path = Path(tokenizer).expanduser()
+    path = user_path(tokenizer)
     file = path / "tokenizer.json" if path.is_dir() else path
     try:
         if file.is_file():

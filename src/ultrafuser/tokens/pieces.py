@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ultrafuser.errors import UserError
 from ultrafuser.tokens.borders import Border, adds_space, content_border, encode, encode_after, text_leads
-from ultrafuser.tokens.rendering import MARKS, cut, render, template_text
+from ultrafuser.tokens.rendering import MARKS, cut, render, subject, template_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,19 +51,22 @@ class TemplatePieces:
         return self.borders.get(piece, Border())
 
 
-def read_pieces(tokenizer: PreTrainedTokenizerBase, *, chat_template: str | None = None, name: str = "model") -> TemplatePieces:
+def read_pieces(
+    tokenizer: PreTrainedTokenizerBase, *, chat_template: str | None = None, name: str | None = None
+) -> TemplatePieces:
     """Read the pieces of ``chat_template`` (Jinja text; the tokenizer's own if None).
 
-    Works alike for a specialist's tokenizer and for a fused one, whose pieces are its slot tokens. Raises `UserError` that
-    names the specialist and the content when there is no template, it does not render, it drops or repeats a
-    content, or nothing can end an answer.
+    Works alike for a specialist's tokenizer and for a fused one, whose pieces are its slot tokens. ``name`` is
+    a specialist's that is to be fused, None where the model is in use. Raises `UserError` that names the specialist, or the
+    model's place, and the content when there is no template, it does not render, it drops or repeats a content, or nothing can
+    end an answer.
     """
-    template = template_text(tokenizer, chat_template, name)
+    template, who = template_text(tokenizer, chat_template, name), subject(tokenizer, name)
     notes: list[str] = []
     if "strftime_now" in template:
         notes.append("writes the date of the day: the day of fusing is kept for good")
-    texts = _read_turns(tokenizer, template, name, notes)
-    texts |= _read_system(tokenizer, template, texts, name, notes)
+    texts = _read_turns(tokenizer, template, who, notes)
+    texts |= _read_system(tokenizer, template, texts, who, notes)
     end = texts.pop("end")
     ids = {piece: _tokenise(tokenizer, piece, text, end) for piece, text in texts.items()}
     if not ids["answer"]:
@@ -76,37 +79,37 @@ def read_pieces(tokenizer: PreTrainedTokenizerBase, *, chat_template: str | None
     )
 
 
-def _read_turns(tokenizer: PreTrainedTokenizerBase, template: str, name: str, notes: list[str]) -> dict[str, str]:
+def _read_turns(tokenizer: PreTrainedTokenizerBase, template: str, who: str, notes: list[str]) -> dict[str, str]:
     """The texts of `first`, `answer`, `next` and the end token, from conversations of one to three turns."""
-    first, prompt = cut(render(tokenizer, template, ["user1"], name), ["user1"], name)
-    history = _read_history(tokenizer, template, name)
-    last = _read_last(tokenizer, template, name)
+    first, prompt = cut(render(tokenizer, template, ["user1"], who), ["user1"], who)
+    history = _read_history(tokenizer, template, who)
+    last = _read_last(tokenizer, template, who)
     if history is None:
         notes.append("holds one turn only: a further user message opens like the first")
-        end, _ = _read_end(tokenizer, [last], name, notes)
+        end, _ = _read_end(tokenizer, [last], who, notes)
         return {"first": first, "answer": prompt, "next": first, "end": end}
     _, written, after, _ = history
-    end, following = _read_end(tokenizer, [after, last], name, notes)
-    _compare_third_turn(tokenizer, template, history, name, notes)
+    end, following = _read_end(tokenizer, [after, last], who, notes)
+    _compare_third_turn(tokenizer, template, history, who, notes)
     return {"first": first, "answer": _choose_answer(template, prompt, written, notes), "next": following, "end": end}
 
 
-def _read_history(tokenizer: PreTrainedTokenizerBase, template: str, name: str) -> list[str] | None:
+def _read_history(tokenizer: PreTrainedTokenizerBase, template: str, who: str) -> list[str] | None:
     """The texts around user, answer, user; None when the template fails on them or holds only one of the user messages."""
     marks = ["user1", "answer1", "user2"]
     try:
-        text = render(tokenizer, template, marks, name)
+        text = render(tokenizer, template, marks, who)
     except UserError:
         return None
     held = [mark for mark in ("user1", "user2") if MARKS[mark] in text]
-    return None if len(held) == 1 else cut(text, marks, name)
+    return None if len(held) == 1 else cut(text, marks, who)
 
 
-def _read_last(tokenizer: PreTrainedTokenizerBase, template: str, name: str) -> str | None:
+def _read_last(tokenizer: PreTrainedTokenizerBase, template: str, who: str) -> str | None:
     """The text after an answer that is the last message; None when the template cannot end with an answer."""
     marks = ["user1", "answer1"]
     try:
-        return cut(render(tokenizer, template, marks, name), marks, name)[-1]
+        return cut(render(tokenizer, template, marks, who), marks, who)[-1]
     except UserError:
         return None
 
@@ -122,19 +125,19 @@ def _choose_answer(template: str, prompt: str, written: str, notes: list[str]) -
     return prompt
 
 
-def _read_end(tokenizer: PreTrainedTokenizerBase, afters: list[str | None], name: str, notes: list[str]) -> tuple[str, str]:
+def _read_end(tokenizer: PreTrainedTokenizerBase, afters: list[str | None], who: str, notes: list[str]) -> tuple[str, str]:
     """The end token and the text after it, from the texts after an answer inside and at the end of a conversation."""
     written = [after for after in afters if after is not None]
     splits = [split for after in written if (split := _split_at_end(tokenizer, after))]
     ends = list(dict.fromkeys(end for _, end, _ in splits))
     if len(ends) > 1:
         raise UserError(
-            f"specialist '{name}': its chat template ends an answer with {ends[0]!r} inside a conversation but with {ends[1]!r} "
+            f"{who}: its chat template ends an answer with {ends[0]!r} inside a conversation but with {ends[1]!r} "
             "at its end; correct it or give another template"
         )
     if not ends and tokenizer.eos_token is None:
         raise UserError(
-            f"specialist '{name}': its chat template writes no end token after an answer and its tokenizer has no eos token; "
+            f"{who}: its chat template writes no end token after an answer and its tokenizer has no eos token; "
             "set one or give another template"
         )
     end = ends[0] if ends else str(tokenizer.eos_token)
@@ -158,12 +161,12 @@ def _split_at_end(tokenizer: PreTrainedTokenizerBase, after: str) -> tuple[str, 
 
 
 def _compare_third_turn(
-    tokenizer: PreTrainedTokenizerBase, template: str, history: list[str], name: str, notes: list[str]
+    tokenizer: PreTrainedTokenizerBase, template: str, history: list[str], who: str, notes: list[str]
 ) -> None:
     """Note it when a third turn is written otherwise than the second."""
     marks = ["user1", "answer1", "user2", "answer2", "user3"]
     try:
-        texts = cut(render(tokenizer, template, marks, name), marks, name)
+        texts = cut(render(tokenizer, template, marks, who), marks, who)
     except UserError:
         notes.append("cannot hold three turns by itself: a third is written like the second")
         return
@@ -172,12 +175,12 @@ def _compare_third_turn(
 
 
 def _read_system(
-    tokenizer: PreTrainedTokenizerBase, template: str, turns: dict[str, str], name: str, notes: list[str]
+    tokenizer: PreTrainedTokenizerBase, template: str, turns: dict[str, str], who: str, notes: list[str]
 ) -> dict[str, str]:
     """The texts around a system content; for a template that holds none, it opens the first user message."""
     marks = ["system", "user1"]
     try:
-        opening, closing, prompt = cut(render(tokenizer, template, marks, name), marks, name)
+        opening, closing, prompt = cut(render(tokenizer, template, marks, who), marks, who)
     except UserError:
         notes.append("cannot hold a system message: it is put before the first user message")
         return {"system_open": turns["first"], "system_close": "\n\n"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ultrafuser.tokens.borders import encode
 from ultrafuser.tokens.encode import parts
 from ultrafuser.tokens.pieces import TemplatePieces
-from ultrafuser.tokens.rendering import template_text
+from ultrafuser.tokens.rendering import subject, template_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +30,7 @@ def probe_conversations() -> list[list[dict[str, str]]]:
 
 
 def verify_pieces(
-    tokenizer: PreTrainedTokenizerBase, pieces: TemplatePieces, chat_template: str | None = None, name: str = "model"
+    tokenizer: PreTrainedTokenizerBase, pieces: TemplatePieces, chat_template: str | None = None, name: str | None = None
 ) -> list[str]:
     """One sentence per border at which the specialist's own template gives other tokens; empty when none does.
 
@@ -52,7 +52,7 @@ def verify_pieces(
             example, count = found.get(border, (example, 0))
             found[border] = example, count + 1
     return [
-        f"specialist '{name}': {border}, {example} (in {count} of {len(conversations)} probes)"
+        f"{subject(tokenizer, name)}: {border}, {example} (in {count} of {len(conversations)} probes)"
         for border, (example, count) in found.items()
     ]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
@@ -16,6 +18,8 @@ from transformers import TrainerCallback
 from ultrafuser.train.interrupt import RememberedInterrupt
 from ultrafuser.train.processes import any_process
 
+LINES, SECONDS = 10, 60.0  # in a file: so many lines a stage, and one where the last is so old
+
 
 class WithNews(Progress):
     """A bar with each task's news below it: beside it they would leave it no room."""
@@ -27,11 +31,15 @@ class WithNews(Progress):
 
 
 class ProgressBar(TrainerCallback):
-    """One bar per stage on stderr, with the newest loss, loss per domain and speed."""
+    """One bar per stage on stderr, with the newest loss, loss and gate weights per domain, and speed.
+
+    Where stderr is a file, as in a cluster's logs: now and then a line.
+    """
 
     def __init__(self, title: str):
         self.title = title
         self.bar: Progress | None = None
+        self.told_step, self.told_at = 0, 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
@@ -46,8 +54,13 @@ class ProgressBar(TrainerCallback):
             self.bar.update(self.task, completed=state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        if self.bar and logs and "tokens_per_second" in logs:
-            self.bar.update(self.task, news=headline(logs))
+        if not (self.bar and logs and "tokens_per_second" in logs):
+            return
+        if self.bar.console.is_terminal:
+            self.bar.update(self.task, news="\n".join([headline(logs), *gate_lines(logs)]))
+        elif state.global_step >= self.told_step + state.max_steps / LINES or time.monotonic() > self.told_at + SECONDS:
+            self.told_step, self.told_at = state.global_step, time.monotonic()
+            print(f"{self.title}: step {state.global_step} of {state.max_steps}: {headline(logs)}", file=sys.stderr, flush=True)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.close()
@@ -64,6 +77,16 @@ def headline(logs: dict[str, float]) -> str:
     parts = [f"{key.removeprefix('loss/')} {value:.3f}" for key, value in logs.items() if key.startswith("loss/")]
     entropy = f"  entropy {logs['gate_entropy']:.2f}" if "gate_entropy" in logs else ""
     return f"loss {logs['loss']:.3f} ({', '.join(parts)}){entropy}  {logs['tokens_per_second']:,.0f} tok/s"
+
+
+def gate_lines(logs: dict[str, float]) -> list[str]:
+    """Mean gate weights, a line a domain: ``  code: text 0.02, code 0.95, math 0.03``."""
+    rows: dict[str, list[str]] = {}
+    for key, value in logs.items():
+        if key.startswith("gate/"):
+            domain, _, name = key.removeprefix("gate/").rpartition("/")
+            rows.setdefault(domain, []).append(f"{name} {value:.2f}")
+    return [f"  {domain}: {', '.join(row)}" for domain, row in rows.items()]
 
 
 class StopOnInterrupt(TrainerCallback):

@@ -37,7 +37,12 @@ def new_checkpoint(folder: Path, step: int, *, keep: int, main: bool, barrier: C
         remove_leftovers(folder)
         staging.mkdir(parents=True)
     barrier()
-    yield staging
+    try:
+        yield staging
+    except BaseException:
+        if main:  # a full disk: half of it would take the room that is to be freed
+            shutil.rmtree(staging, ignore_errors=True)
+        raise
     barrier()
     if main:
         _flush(staging)
@@ -50,9 +55,9 @@ def new_checkpoint(folder: Path, step: int, *, keep: int, main: bool, barrier: C
 
 def remove_checkpoints(folder: Path) -> None:
     """Remove every checkpoint in ``folder``, whole or not."""
+    remove_leftovers(folder)  # first: a whole one takes the name of its part on its way out
     for path in checkpoints(folder):
         _remove(path)
-    remove_leftovers(folder)
 
 
 def remove_leftovers(folder: Path) -> None:

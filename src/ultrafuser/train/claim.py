@@ -22,14 +22,16 @@ from ultrafuser.train.processes import process_state
 from ultrafuser.train.stage import DECISIVE_SETTINGS, Stage, TrainSettings
 
 SETTINGS_FILE = "settings.json"
+SAID_BY_ALL = {"stages", "settings", "data"}  # by the settings of every run, of whatever version
 
 
 def claim(work: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
     """Make ``work`` the work directory of the run that ``facts`` describe; what such a run left there stays.
 
-    Raises `UserError`, if ``overwrite`` is not given, where another run left it unfinished, naming what differs, and where
-    something else lies there.
+    Raises `UserError` where something else than a run lies there and, if ``overwrite`` is not given, where another run left it
+    unfinished, naming what differs.
     """
+    require_ours(work)
     facts = json.loads(json.dumps(facts))
     left = work / SETTINGS_FILE
     changed = differences(read_json(left), facts) if left.exists() else []
@@ -38,14 +40,26 @@ def claim(work: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
             f"{work}: holds an unfinished run with other settings ({'; '.join(changed)}); "
             "give the same settings to go on, or --overwrite to start anew"
         )
-    if not left.exists():
-        require_new_directory(work, overwrite=overwrite)
     state = process_state()
     state.wait_for_everyone()
     if state.is_main_process and (changed or not left.exists()):
-        with new_directory(work, overwrite=overwrite) as staging:
+        with new_directory(work, overwrite=bool(changed)) as staging:  # it appears with its settings: never without, if killed
             write_json(staging / SETTINGS_FILE, facts)
     state.wait_for_everyone()
+
+
+def require_ours(work: Path) -> None:
+    """Raise `UserError` if something else than a run lies in ``work``: no ``overwrite`` means that, since nobody has named it."""
+    left = work / SETTINGS_FILE
+    if left.is_file():
+        settings = read_json(left)
+        ours = isinstance(settings, dict) and settings.keys() >= SAID_BY_ALL
+    else:
+        require_new_directory(work, overwrite=True)
+        ours = not work.exists() or not any(work.iterdir())
+    if not ours:
+        instead = "move it away or choose another output"
+        raise UserError(f"{work}: already exists and is no unfinished run, so nothing replaces it; {instead}")
 
 
 def decisive_facts(stages: list[Stage], dataset: ConversationDataset, settings: TrainSettings) -> dict[str, Any]:

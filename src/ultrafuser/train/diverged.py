@@ -26,6 +26,11 @@ FAR = 0.1  # nats above it: by more than batches differ
 
 def require_finite_metrics(metrics: Mapping[str, float], stage: Stage, step: int, folder: Path) -> None:
     """Raise `UserError` if a metric of ``step`` is not finite. ``folder`` holds the stage's checkpoints."""
+    if step == 1 and not math.isfinite(metrics["loss"]):  # that of the model as it came
+        raise UserError(
+            f"stage '{stage.name}': the loss is {metrics['loss']} before anything has moved, whatever the learning rate; "
+            "look at the model that it starts from: its weights must be nan, inf or far too large"
+        )
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise _diverged(f"{name} is {value}", stage, step, folder)

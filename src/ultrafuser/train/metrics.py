@@ -1,7 +1,8 @@
 """What is measured while training: loss, gate weights and gate entropy per domain, tokens per second.
 
-Mean gate weights per domain are the paper's table 6, seen as they come about. A gate that gives every token of every domain
-to one specialist has collapsed: the others get no gradient (it is scaled by their weight), so this does not mend itself.
+Mean gate weights per domain are the paper's table 6, seen as they come about. A gate that gives nearly all weight in every domain
+to one specialist has collapsed: the others get hardly any gradient (it is scaled by their weight), so this does not mend itself.
+The same goes for one specialist that gets none anywhere.
 
 Notation: B batch, T tokens, D domains, N specialists.
 """
@@ -14,8 +15,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-COLLAPSED_ENTROPY = 0.05  # of log N
-COLLAPSED_WEIGHT = 0.95
+from ultrafuser.data.dataset import IGNORED
+
+COLLAPSED, NEGLECTED = 0.95, 0.01  # mean weight in every domain: above the first, below the second
 
 
 class MetricWindow:
@@ -25,7 +27,16 @@ class MetricWindow:
         self.domains, self.specialists = list(domains), list(specialists)
         # One row per domain: loss, answer tokens, gate entropy, one weight per specialist. The last row: all tokens.
         self.sums = torch.zeros(len(self.domains) + 1, 3 + len(self.specialists), dtype=torch.float64, device=device)
-        self.started = time.perf_counter()
+        self.started: float | None = None
+
+    def start_clock(self) -> None:
+        """Speed counts from here, unless it does already."""
+        if self.started is None:
+            self.started = time.perf_counter()
+
+    def stop_clock(self) -> None:
+        """What takes time until the next `start_clock` is not the model's."""
+        self.started = None
 
     @torch.no_grad()
     def add(
@@ -37,7 +48,7 @@ class MetricWindow:
         tokens: torch.Tensor,
     ) -> None:
         """Add one batch: domain_ids (B,), labels (B, T), token_losses (B, T), gate_weights (B, T, N), tokens a count."""
-        answers = labels[:, 1:] != -100  # (B, T-1)
+        answers = labels[:, 1:] != IGNORED  # (B, T-1)
         columns = [token_losses[:, 1:].double() * answers, answers.double()]
         if gate_weights is not None:
             weights = gate_weights[:, :-1].double() * answers[..., None]  # those at position t-1 predict token t
@@ -50,7 +61,8 @@ class MetricWindow:
         """The window's means, over all processes (``add_up`` sums a tensor over them), and start a new window."""
         sums = add_up(self.sums.clone()).cpu()
         now = time.perf_counter()
-        result = {"tokens_per_second": float(sums[-1, 0]) / max(now - self.started, 1e-9)}
+        seconds = math.inf if self.started is None else now - self.started
+        result = {"tokens_per_second": float(sums[-1, 0]) / max(seconds, 1e-9)}
         self.started = now
         self.sums.zero_()
         counts = sums[:-1, 1]
@@ -67,11 +79,20 @@ class MetricWindow:
         return result
 
 
-def collapsed_onto(metrics: dict[str, float], domains: Sequence[str], specialists: Sequence[str]) -> str | None:
-    """The specialist that gets nearly all weight in every domain, if there is one: the gate has collapsed onto it."""
-    if len(specialists) < 2 or metrics.get("gate_entropy", 1.0) >= COLLAPSED_ENTROPY * math.log(len(specialists)):
+def gate_doubt(metrics: dict[str, float], domains: Sequence[str], specialists: Sequence[str]) -> str | None:
+    """What to tell of a gate that neglects specialists in every domain; nothing of one domain alone, which may need but one."""
+    if len(domains) < 2 or len(specialists) < 2:
         return None
-    for name in specialists:
-        if all(metrics.get(f"gate/{domain}/{name}", 0.0) > COLLAPSED_WEIGHT for domain in domains):
-            return name
+    weights = {name: [metrics.get(f"gate/{domain}/{name}") for domain in domains] for name in specialists}
+    known = {name: [weight for weight in row if weight is not None] for name, row in weights.items()}
+    if any(len(row) < 2 for row in known.values()):
+        return None
+    cure = "Train the gate longer alone, with a lower learning rate, or check the specialists"
+    for name, row in known.items():
+        if min(row) > COLLAPSED:
+            others = "the other specialists get hardly any gradient"
+            return f"the gate has collapsed onto '{name}' (above {COLLAPSED:.0%} in every domain); {others}. {cure}"
+    if len(domains) >= len(specialists) and (gone := [name for name, row in known.items() if max(row) < NEGLECTED]):
+        names = ", ".join(f"'{name}'" for name in gone)
+        return f"the gate gives {names} below {NEGLECTED:.0%} in every domain: hardly any gradient. {cure}"
     return None

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ultrafuser.io import require_creatable, require_new_directory, require_outside
+from ultrafuser.train.claim import SETTINGS_FILE, require_ours
+from ultrafuser.train.result import HISTORY, is_linked
 from ultrafuser.train.stage import Stage
+
+RESULT = "model"
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Places:
 
     def result(self, stage: Stage) -> Path:
         """What a stage has made; exists only when it is done."""
-        return self.folder(stage) / "model"
+        return self.folder(stage) / RESULT
 
     @property
     def kept(self) -> dict[Path, Path]:
@@ -51,10 +55,14 @@ class Places:
         A model's directory is copied whole, so nothing may be written into it either.
         """
         inputs = [self.source, *data]
-        require_new_directory(self.out, overwrite=overwrite, inputs=inputs)  # first: only a place with a name has one beside it
-        mine = self.work.exists()
-        require_new_directory(self.work, overwrite=True, inputs=inputs)  # `claim` says whose it is
-        for folder in self.kept.values():
-            require_new_directory(folder, overwrite=overwrite or mine, inputs=inputs)  # if mine, it is this run that made it
+        # First: only a place with a name has one beside it. Beside a work directory it may be this run's own: `is_published`.
+        require_new_directory(self.out, overwrite=overwrite or self._is_trained(), inputs=inputs)
+        require_new_directory(self.work, overwrite=True, inputs=inputs)
+        require_ours(self.work)  # of which run, `claim` says
+        for result, folder in self.kept.items():  # this run may have made it already, before it was killed
+            require_new_directory(folder, overwrite=overwrite or is_linked(result, folder), inputs=inputs)
         require_outside(self.out, self.source)
         require_creatable(self.work)
+
+    def _is_trained(self) -> bool:
+        return self.out.name != "" and self.work.is_dir() and (self.out / HISTORY / SETTINGS_FILE).is_file()

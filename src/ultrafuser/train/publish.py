@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -12,24 +14,44 @@ import transformers
 import ultrafuser
 from ultrafuser.io import new_directory, read_json, write_json, write_text
 from ultrafuser.model.card import UNTRAINED
-from ultrafuser.train.claim import SETTINGS_FILE
-from ultrafuser.train.places import Places
-from ultrafuser.train.result import HISTORY, link_tree
+from ultrafuser.train.checkpoint import PREFIX
+from ultrafuser.train.claim import SETTINGS_FILE, differences
+from ultrafuser.train.places import RESULT, Places
+from ultrafuser.train.result import HISTORY, is_linked, link_tree
 from ultrafuser.train.stage import Stage, TrainSettings
 from ultrafuser.train.trainer import METRICS_FILE
 
 
 def publish(places: Places, settings: TrainSettings) -> None:
-    """Write the output of a run whose stages are all done, and the results that are to be kept; then the work directory goes."""
+    """Write the output of a run whose stages are all done, and the results that are to be kept; what is left is to `tidy_up`.
+
+    Raises `UserError` for what has come to lie in their places in the meantime.
+    """
     for result, folder in places.kept.items():
-        with new_directory(folder, overwrite=True) as staging:
+        if is_linked(result, folder):
+            continue
+        with new_directory(folder, overwrite=settings.overwrite) as staging:
             link_tree(result, staging)
     with new_directory(places.out, overwrite=settings.overwrite) as staging:
         link_tree(places.result(places.stages[-1]), staging)
         _write_history(staging / HISTORY, places)
         _add_to_card(staging / "README.md", places.stages, settings.seed)
-    (places.work / SETTINGS_FILE).unlink()  # if this is killed now, no run goes on with the rest
-    shutil.rmtree(places.work)
+
+
+def is_published(places: Places, facts: dict[str, Any]) -> bool:
+    """Has the run that ``facts`` describe been killed when all but `tidy_up` was done?"""
+    said = places.out / HISTORY / SETTINGS_FILE
+    if not (places.work.is_dir() and said.is_file()):
+        return False
+    history = {name: value for name, value in read_json(said).items() if name != "versions"}
+    return not differences(history, json.loads(json.dumps(facts)))
+
+
+def tidy_up(places: Places) -> None:
+    """Remove the work directory of a run that is published."""
+    with new_directory(places.work, overwrite=True):  # an empty one in its place: if this is killed now, no run goes on with it
+        pass
+    places.work.rmdir()
 
 
 def _write_history(folder: Path, places: Places) -> None:
@@ -37,8 +59,22 @@ def _write_history(folder: Path, places: Places) -> None:
     folder.mkdir()
     metrics = [(places.folder(stage) / METRICS_FILE).read_text(encoding="utf-8") for stage in places.stages]
     write_text(folder / METRICS_FILE, "".join(metrics))
+    for stage in places.stages:
+        _keep_logs(places.folder(stage), folder / stage.name)
     versions = {"ultrafuser": ultrafuser.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
     write_json(folder / SETTINGS_FILE, read_json(places.work / SETTINGS_FILE) | {"versions": versions})
+
+
+def _keep_logs(work: Path, target: Path) -> None:
+    """Copy what trackers have written into a stage's work directory, as TensorBoard does."""
+    names = [path.name for path in work.iterdir()]
+    ours = shutil.ignore_patterns(METRICS_FILE, SETTINGS_FILE, RESULT, f"{PREFIX}*", ".*")(str(work), names)
+    for name in set(names) - ours:
+        target.mkdir(exist_ok=True)
+        if (work / name).is_dir():
+            shutil.copytree(work / name, target / name)
+        else:
+            shutil.copyfile(work / name, target / name)
 
 
 def _add_to_card(card: Path, stages: Sequence[Stage], seed: int) -> None:

@@ -9,8 +9,10 @@ older, and wrong for the transformers of today.
 from __future__ import annotations
 
 import errno
+import filecmp
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -42,17 +44,50 @@ def write_result(source: Path, moved: dict[str, torch.Tensor], target: Path) -> 
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Fill the existing directory ``target`` with the files of ``source``: weights linked, others copied, hidden ones not."""
-    for path in source.iterdir():
-        if path.name.startswith(".") or path.name == HISTORY:
-            continue
+    """Fill the existing directory ``target`` with the files of ``source``: weights linked, others copied.
+
+    Left out are hidden ones and the history of ``source``, which is another's.
+    """
+    _fill(target, _taken(source))
+
+
+def is_linked(source: Path, target: Path) -> bool:
+    """Is ``target`` what `link_tree` makes of ``source``, and nothing else? Then nobody loses anything if it is made anew."""
+    return source.is_dir() and _holds(target, _taken(source))
+
+
+def _taken(source: Path) -> list[Path]:
+    return [path for path in _visible(source) if path.name != HISTORY]  # deeper down that is the name of a specialist
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def _fill(target: Path, paths: Iterable[Path]) -> None:
+    for path in paths:
+        place = target / path.name
         if path.is_dir():
-            (target / path.name).mkdir()
-            link_tree(path, target / path.name)
+            place.mkdir()
+            _fill(place, _visible(path))
         elif path.suffix == ".safetensors":
-            _link(path.resolve(), target / path.name)
+            _link(path.resolve(), place)
         else:
-            shutil.copyfile(path, target / path.name)
+            shutil.copyfile(path, place)
+
+
+def _holds(target: Path, paths: Iterable[Path]) -> bool:
+    """Does ``target`` hold these files and directories, and no others?"""
+    wanted = {path.name: path for path in paths}
+    if not target.is_dir() or wanted.keys() != {path.name for path in target.iterdir()}:
+        return False
+    return all(
+        _holds(target / name, _visible(path)) if path.is_dir() else _same(path, target / name) for name, path in wanted.items()
+    )
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.is_file() and (one.samefile(other) or filecmp.cmp(one, other, shallow=False))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from ultrafuser.data.domains import doubtful_domains
 from ultrafuser.data.rows import local_path
 from ultrafuser.decontaminate import warn_if_unchecked
 from ultrafuser.errors import UserError, plural
-from ultrafuser.io import FULL
+from ultrafuser.io import full_disk_interrupts, make_directory, require_new_directory, user_path
+from ultrafuser.lock import only_one
 from ultrafuser.model.digest import model_digest
 from ultrafuser.model.load import free_memory
 from ultrafuser.model.quantise import require_quantiser
@@ -36,7 +38,7 @@ from ultrafuser.train.load import load_model
 from ultrafuser.train.moves import moved_weights
 from ultrafuser.train.places import Places
 from ultrafuser.train.processes import process_state
-from ultrafuser.train.publish import publish
+from ultrafuser.train.publish import is_published, publish, tidy_up
 from ultrafuser.train.result import write_result
 from ultrafuser.train.stage import PAPER_STAGES, Stage, TrainSettings, check_stages
 
@@ -70,7 +72,7 @@ def train(
             a full disk.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is saved.
     """
-    places = Places(Path(model_dir), Path(out), [stage for stage in stages if stage.steps], settings.keep_stages)
+    places = Places(user_path(model_dir), user_path(out), [stage for stage in stages if stage.steps], settings.keep_stages)
     main = process_state().is_main_process
     if not main:
         logging.getLogger("ultrafuser").setLevel(logging.ERROR)
@@ -81,19 +83,16 @@ def train(
     for stage in places.stages:  # a mistake in the last stage is to be found now
         stage_arguments(dataset, stage, places.folder(stage), settings)
     facts = {"model": model_digest(places.source)} | decisive_facts(list(stages), dataset, settings)
-    claim(places.work, facts, overwrite=settings.overwrite)
-    try:
-        source = places.source
-        for stage in places.stages:
-            if not places.result(stage).exists():
-                _run_stage(places, source, tokenizer, dataset, stage, settings)
-            source = places.result(stage)
+    make_directory(places.out.parent)
+    with only_one("training", places.out) if main else nullcontext(), full_disk_interrupts(places.work):
+        if is_published(places, facts):
+            process_state().wait_for_everyone()
+        else:
+            require_new_directory(places.out, overwrite=settings.overwrite)
+            claim(places.work, facts, overwrite=settings.overwrite)
+            _run_stages(places, tokenizer, dataset, settings)
         if main:
-            publish(places, settings)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise UserError(f"{places.work}: the disk is full; free some space, then give the same command again to go on") from None
+            tidy_up(places)
     process_state().wait_for_everyone()
     return places.out
 
@@ -141,6 +140,16 @@ def _conversations(data: Data, domains: Sequence[str] | None) -> list[Conversati
     conversations = read_conversations(sources, domains=domains)
     warn_if_unchecked(sources)
     return conversations
+
+
+def _run_stages(places: Places, tokenizer: Any, dataset: ConversationDataset, settings: TrainSettings) -> None:
+    source = places.source
+    for stage in places.stages:
+        if not places.result(stage).exists():
+            _run_stage(places, source, tokenizer, dataset, stage, settings)
+        source = places.result(stage)
+    if process_state().is_main_process:
+        publish(places, settings)
 
 
 def _run_stage(

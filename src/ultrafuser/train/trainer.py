@@ -25,7 +25,7 @@ from ultrafuser.errors import UserError
 from ultrafuser.io import full_disk_told, require_space, write_text
 from ultrafuser.train.checkpoint import TRAINABLE, new_checkpoint
 from ultrafuser.train.diverged import require_finite_metrics, require_finite_weights
-from ultrafuser.train.metrics import MetricWindow, collapsed_onto
+from ultrafuser.train.metrics import MetricWindow, gate_doubt
 from ultrafuser.train.moves import is_fused, moving
 from ultrafuser.train.stage import Stage
 
@@ -34,7 +34,7 @@ CHECKPOINT_BYTES = 12  # per moving parameter in float32: itself and AdamW's two
 
 
 class StageTrainer(Trainer):
-    """One stage. Args: as the Trainer's, and the stage; ``warn`` is told, once, when the gate has collapsed."""
+    """One stage. Args: as the Trainer's, and the stage; ``warn`` is told, once, when the gate neglects specialists."""
 
     model: Any
 
@@ -73,6 +73,7 @@ class StageTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The batch's share of the global mean loss; adds the batch to the metrics. ``inputs``: a `Collator` batch."""
+        self.window.start_clock()
         inputs = dict(inputs)
         domain_ids = inputs.pop("domain_ids")
         if self.stage.moves == "gate":
@@ -100,13 +101,10 @@ class StageTrainer(Trainer):
         require_finite_metrics(logs, self.stage, self.state.global_step, self.folder)
         super().log(logs, start_time)
         self._add_to_metrics()
-        winner = collapsed_onto(logs, domains, self.specialists)
-        if winner and not self.warned and self.is_world_process_zero():
+        doubt = gate_doubt(logs, domains, self.specialists)
+        if doubt and not self.warned and self.is_world_process_zero():
             self.warned = True
-            self.warn(
-                f"step {self.state.global_step}: the gate has collapsed onto '{winner}' (above 95% in every domain); the other "
-                "specialists get no gradient. Train the gate longer alone, with a lower learning rate, or check the specialists"
-            )
+            self.warn(f"step {self.state.global_step}: {doubt}")
 
     def history(self) -> list[dict[str, Any]]:
         """The log lines so far, from before an interruption as well."""
@@ -142,6 +140,7 @@ class StageTrainer(Trainer):
             self._save_rng_state(str(new))
             if main:
                 self.state.save_to_json(str(new / "trainer_state.json"))
+        self.window.stop_clock()  # it is empty: a log line precedes every checkpoint
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled:

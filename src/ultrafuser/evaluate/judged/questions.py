@@ -13,6 +13,7 @@ from typing import Any
 
 from ultrafuser.evaluate.judged.prompts import official_prompts
 from ultrafuser.evaluate.judged.settings import JudgeSettings
+from ultrafuser.io import user_path
 from ultrafuser.testsets import find_file, load_test_set, read_records
 
 OFFICIAL_FILE = "mt_bench_judge_prompts"
@@ -27,5 +28,5 @@ def load_questions(name: str, settings: JudgeSettings) -> list[dict[str, Any]]:
 
 def load_official_prompts(data_dir: Path | None) -> Mapping[str, Mapping[str, str]]:
     """MT-Bench's own grading prompts by name from ``data_dir``; empty when it has none. Raises `UserError` for a broken file."""
-    path = find_file(data_dir.expanduser(), OFFICIAL_FILE) if data_dir else None
+    path = find_file(user_path(data_dir), OFFICIAL_FILE) if data_dir else None
     return official_prompts(list(read_records(path, ("name", "system_prompt", "prompt")))) if path else {}

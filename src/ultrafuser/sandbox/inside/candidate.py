@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import values
-from .channel import Channel
+from .channel import Channel, meet
 from .confine import run_confined
 from .program import execute
 
@@ -19,6 +19,7 @@ def supervise(job: dict[str, Any], report: Callable[[Any], None]) -> None:
     def work(result: int) -> None:
         Candidate(job["source"], Channel(job["reader"], job["writer"])).serve()
 
+    meet(job["reader"], job["writer"])
     returncode, timed_out, _ = run_confined(work, job, keep=(job["reader"], job["writer"]))
     report({"returncode": returncode, "timed_out": timed_out})
 

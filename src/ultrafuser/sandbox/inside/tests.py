@@ -11,7 +11,7 @@ import os
 import sys
 
 from . import values
-from .channel import Channel
+from .channel import Channel, meet
 from .confine import run_confined
 
 TYPE_CHECKING = False
@@ -31,6 +31,7 @@ def supervise(job: dict[str, Any], report: Callable[[Any], None]) -> None:
         program = Program(Channel(job["reader"], job["writer"]))
         os.write(result, values.encode(judge(job["source"], program)))
 
+    meet(job["reader"], job["writer"])
     returncode, timed_out, written = run_confined(work, job, keep=(job["reader"], job["writer"]))
     report({"returncode": returncode, "timed_out": timed_out, "verdict": values.decode(written) if written else None})
 

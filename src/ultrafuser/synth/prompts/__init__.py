@@ -19,6 +19,7 @@ from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined, TemplateErro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ultrafuser.errors import did_you_mean
+from ultrafuser.io import user_path
 from ultrafuser.synth.record import Topic
 
 if TYPE_CHECKING:
@@ -147,9 +148,9 @@ def _mistakes_in_files(prompts: Prompts, name: str, domain: str) -> Iterator[tup
 
 def _folders(recipe: SynthRecipe, domain: str) -> list[Path]:
     own = [recipe.domains[domain].prompts]
-    shared = [Path(recipe.prompts).expanduser()] if recipe.prompts else []
+    shared = [user_path(recipe.prompts)] if recipe.prompts else []
     return [
-        *(Path(folder).expanduser() for folder in own if folder),
+        *(user_path(folder) for folder in own if folder),
         *(folder for parent in (*shared, HERE) for folder in (parent / domain, parent)),
     ]
 

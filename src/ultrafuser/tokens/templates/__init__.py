@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ultrafuser.errors import UserError, did_you_mean
+from ultrafuser.io import user_path
 
 FUSED = "_fused"  # the body of every fused chat template, not one to choose
 
@@ -27,7 +28,7 @@ def load_template(name_or_path: str | Path) -> str:
     if str(name_or_path) in known:
         return template_source(str(name_or_path))
     try:
-        return Path(name_or_path).read_text(encoding="utf-8")
+        return user_path(name_or_path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError, ValueError):
         raise UserError(
             f"template '{name_or_path}' is neither one of {', '.join(known)} nor a readable file"
