@@ -116,19 +116,23 @@ def require_new(path: Path | str, *, overwrite: bool = False, inputs: Iterable[P
     may be replaced, whatever was asked. Raises `UserError`.
     """
     path = user_path(path)
-    try:
-        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    except FileNotFoundError:  # another process has just moved it away
-        free = True
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-    if not free and not overwrite:
+    if not is_vacant(path) and not overwrite:
         raise UserError(f"{path}: already exists; choose another output or give --overwrite")
     stay = {user_path(read): f"{read}, which is read from" for read in inputs} | {Path.cwd(): "the current directory"}
     for kept, what in stay.items():
         if (is_file(kept) or is_directory(kept)) and kept.resolve().is_relative_to(path.resolve()):
             raise UserError(f"{path}: is or holds {what}; choose another output")
     return path
+
+
+def is_vacant(path: Path) -> bool:
+    """Is there nothing, or an empty directory? Raises `UserError` where that cannot be seen."""
+    try:
+        return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    except FileNotFoundError:  # another process has just moved it away
+        return True
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def require_new_directory(path: Path | str, *, overwrite: bool = False, inputs: Iterable[Path | str] = ()) -> Path:
@@ -257,6 +261,19 @@ def new_directory(path: Path | str, *, overwrite: bool = False) -> Iterator[Path
                 os.rename(path, _hidden(path, "old"))
         for old in _all_hidden(path, "old"):  # those of killed processes too: the new one stands now
             _remove(old)
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a directory, which is whole until it is gone; what stays if this is killed then is `has_rests`."""
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, _hidden(path, "old"))
+    for old in _all_hidden(path, "old"):
+        _remove(old)
+
+
+def has_rests(path: Path) -> bool:
+    """Are there rests of an earlier ``path``, which was being removed?"""
+    return bool(_all_hidden(path, "old"))
 
 
 def _renamed(staging: Path, path: Path) -> bool:

@@ -32,5 +32,5 @@ def only_one(what: str, place: Path, *, inside: bool = False) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):  # Windows removes no open file
-            file.unlink()  # as long as it is held: who opened it meanwhile finds it gone, and is refused
+            file.unlink()  # as long as it is held: who opened it meanwhile finds it gone, from filelock 4.0 on
         lock.release()

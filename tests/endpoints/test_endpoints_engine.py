@@ -147,7 +147,7 @@ def test_rate_limits_are_waited_for_not_run_into(store):
         assert time.monotonic() - start >= 0.4
         return server.counts["429"]
 
-    assert any(refused(first) <= FEW for first in TRIALS)
+    assert sum(refused(first) <= FEW for first in TRIALS) > len(TRIALS) / 2
 
 
 def test_token_limits_are_waited_for(store):
@@ -159,7 +159,7 @@ def test_token_limits_are_waited_for(store):
         assert [answer.text for answer in answers] == echoes(25, start=first)
         return server.counts["429"]
 
-    assert any(refused(first) <= FEW for first in TRIALS)
+    assert sum(refused(first) <= FEW for first in TRIALS) > len(TRIALS) / 2
 
 
 def test_a_429_holds_the_endpoint_for_as_long_as_it_asks(store):

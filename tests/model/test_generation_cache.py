@@ -8,7 +8,9 @@ import inspect
 
 import pytest
 import torch
+import transformers
 from generation_cases import FREE, UNLIKE, Case
+from packaging.version import Version
 from transformers import LlamaModel, StaticCache
 from transformers.cache_utils import Cache
 from transformers.utils import is_hqq_available, is_optimum_quanto_available
@@ -165,6 +167,8 @@ def test_chunked_prefill_where_a_template_has_nothing_before_the_answer(chunk):
     options = {"max_new_tokens": 2, "return_dict_in_generate": True, "output_logits": True}
     whole, pieces = case.generate(**options), case.generate(prefill_chunk_size=chunk, **options)
     torch.testing.assert_close(pieces.logits, whole.logits, atol=1e-5, rtol=1e-4)
+    if Version(transformers.__version__) < Version("5.21"):
+        return  # there it splits no ids, where the prompt is embeddings only
     embeds = {"inputs_embeds": case.model.get_input_embeddings()(case.one), "prefill_chunk_size": chunk}
     said = case.model.generate(**embeds, attention_mask=torch.ones_like(case.one), **options, **FREE)
     torch.testing.assert_close([one[:1] for one in pieces.logits], list(said.logits), atol=1e-5, rtol=1e-4)
@@ -185,9 +189,10 @@ def test_a_prefix_that_ends_before_hidden_slots_is_refused():
                 model.generate(ids, **options, **FREE)
 
 
-def test_ids_that_are_missing_are_refused(unlike):
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_ids_that_are_missing_are_refused(unlike, chunk):
     """Going on from a cache with the new tokens alone cannot be right where slots were hidden: an error, not a guess."""
     first = unlike.generate(unlike.one, max_new_tokens=2, return_dict_in_generate=True)
     options = {"attention_mask": torch.ones_like(first.sequences), "past_key_values": first.past_key_values}
     with pytest.raises(ValueError, match="ids of all"):
-        unlike.model.generate(first.sequences[:, -1:], max_new_tokens=2, **options)
+        unlike.model.generate(first.sequences[:, -1:], max_new_tokens=2, prefill_chunk_size=chunk, **options)

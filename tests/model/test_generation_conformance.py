@@ -341,6 +341,18 @@ def test_vocabulary_smaller_than_its_slots(unlike):
     assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 4)
 
 
+@pytest.mark.parametrize("cut", [1, 3, 40])
+def test_a_cut_vocabulary_is_loaded_again(unlike, cut, tmp_path):
+    """Catches a model that was made with fewer ids, saved, and is then refused for what is said of those that were cut."""
+    config = copy.deepcopy(unlike.model.config)
+    config.masked_token_ids = [5, config.vocab_size - 1]
+    config.vocab_size -= cut
+    model = UltraFuserForCausalLM(config)
+    again = _reloaded(model.eval(), tmp_path / "cut")
+    ids = torch.arange(config.vocab_size).remainder(config.slot_start)[None, -8:]
+    torch.testing.assert_close(again(ids).logits, model(ids).logits)
+
+
 def _reloaded(model: UltraFuserForCausalLM, path) -> UltraFuserForCausalLM:
     model.save_pretrained(path)
     return UltraFuserForCausalLM.from_pretrained(path)

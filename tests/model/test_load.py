@@ -70,16 +70,13 @@ def test_told_in_one_line(fused: Path, tmp_path: Path, fault: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ({"masked_token_ids": [5, 10**9]}, "masked_token_ids has 1000000000, which is no id of a vocabulary of 320"),
-        ({"masked_token_ids": [-1]}, "masked_token_ids has -1, which is no id of a vocabulary of 320"),
+        ({"masked_token_ids": [-1]}, "masked_token_ids has -1, which is no token's id"),
         ({"masked_token_ids": "12"}, "masked_token_ids must be a list of whole numbers"),
         ({"masked_token_ids": [2.5]}, "masked_token_ids must be a list of whole numbers"),
         ({"slot_start": 319, "slot_visibility": [[1]]}, "slot_visibility must have rows of 2 zeros and ones, one per specialist"),
         ({"slot_start": 319, "slot_visibility": [[1, 2]]}, "slot_visibility must have rows of 2 zeros and ones"),
-        ({"slot_start": 319, "slot_visibility": [[1, 0], [1, 1]]}, "slot_visibility has 2 rows for 1 ids from slot_start on"),
         ({"slot_visibility": [1]}, "slot_visibility must be a list of lists"),
         ({"slot_start": -4}, "slot_start is -4; it must be a whole number, at least 0"),
-        ({"predictable_vocab_size": 321}, "predictable_vocab_size is 321, more than vocab_size 320"),
         ({"vocab_size": "many"}, "vocab_size is 'many'; it must be a whole number, at least 1"),
         ({"gate_hidden_size": True}, "gate_hidden_size is True; it must be"),
         ({"specialists": 5}, "specialists must be a list of configurations"),

@@ -11,7 +11,7 @@ RECIPE, INPUTS = {"seed": 0}, {"data": "a"}
 
 
 def claim(output, recipe=RECIPE, inputs=INPUTS):
-    """Take ``output`` and end, as a killed run does."""
+    """Take ``output`` and end with nothing published."""
     with output.claimed(recipe, inputs):
         pass
 

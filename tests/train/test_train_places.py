@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
+from functools import partial
+from pathlib import Path
 
 import pytest
 from training_world import TWO_STEPS, conversations, start, write_data
 
 from ultrafuser.errors import UserError
 from ultrafuser.lock import only_one
-from ultrafuser.train.claim import claim
+from ultrafuser.train.claim import claim, read_facts
 
 FACTS = {"stages": {}, "settings": {}, "data": "0"}
 
@@ -128,44 +129,56 @@ def test_a_work_directory_is_never_without_its_settings(moment, tmp_path, monkey
             patch.setattr(os, "rename", killed)
             claim(work, facts, overwrite=True)
         claim(work, facts, overwrite=True)
-        assert json.loads((work / "settings.json").read_text()) == facts
+        assert read_facts(work / "settings.json") == facts
 
 
-def test_killed_when_all_but_tidying_up_is_done(fused, tmp_path, monkeypatch):
-    """Catches a rest of the work directory that is somebody else's from then on, and stops the next run there."""
+def killed_while_tidying_up(patch):
+    """Have the work directory's rests stay, as after a kill that comes once it has been renamed."""
     remove = shutil.rmtree
 
     def killed(path, *args, **options):
-        if "out.work" in path.name and (tmp_path / "out").exists():
+        if Path(path).suffix == ".old":
             raise KeyboardInterrupt
         remove(path, *args, **options)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(shutil, "rmtree", killed)
-        start(fused, conversations(), tmp_path / "out")
-    before = snapshot(tmp_path / "out")
-    with pytest.raises(UserError, match="out: already exists"):
-        start(fused, conversations(), tmp_path / "out", seed=1)
-    assert snapshot(tmp_path / "out") == before
-    start(fused, conversations(), tmp_path / "out", overwrite=True, seed=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    patch.setattr(shutil, "rmtree", killed)
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("moment", ["ultrafuser.train.run.tidy_up", "pathlib.Path.rmdir"])
-def test_killed_between_the_result_and_the_end(moment, overwrite, fused, tmp_path, monkeypatch):
+def killed_before_tidying_up(patch):
+    patch.setattr("ultrafuser.train.run.remove_directory", broken)
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"keep_stages": True}])
+@pytest.mark.parametrize("moment", [killed_before_tidying_up, killed_while_tidying_up])
+def test_killed_between_the_result_and_the_end(moment, options, fused, tmp_path, monkeypatch):
     """Catches a run that is done but for its work directory, and then is refused, or trains everything anew."""
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(moment, broken)
-        start(fused, conversations(), tmp_path / "out", overwrite=overwrite)
+        moment(patch)
+        start(fused, conversations(), tmp_path / "out", TWO_STEPS, **options)
     before = snapshot(tmp_path / "out")
-    assert before and (tmp_path / "out.work").exists()
+    assert before and len([*tmp_path.iterdir()]) == 2 + ("keep_stages" in options)
+    with pytest.raises(UserError, match="out: already exists"):
+        start(fused, conversations(), tmp_path / "out", TWO_STEPS, seed=1, **options | {"overwrite": False})
     with monkeypatch.context() as patch:
         patch.setattr("ultrafuser.train.run.train_stage", broken)
-        assert start(fused, conversations(), tmp_path / "out", overwrite=overwrite) == tmp_path / "out"
-    assert snapshot(tmp_path / "out") == before and [path.name for path in tmp_path.iterdir()] == ["out"]
+        assert start(fused, conversations(), tmp_path / "out", TWO_STEPS, **options) == tmp_path / "out"
+    names = {"out", "out-gate"} if "keep_stages" in options else {"out"}
+    assert snapshot(tmp_path / "out") == before and {path.name for path in tmp_path.iterdir()} == names
     with pytest.raises(UserError, match="out: already exists"):
-        start(fused, conversations(), tmp_path / "out")
+        start(fused, conversations(), tmp_path / "out", TWO_STEPS)
+
+
+def test_a_second_training_is_not_taken_for_the_first(fused, tmp_path, monkeypatch):
+    """Catches an interrupted ``--overwrite`` whose work is thrown away since the earlier result was made of the same things."""
+    out = start(fused, conversations(), tmp_path / "out", TWO_STEPS)
+    (out / "README.md").write_text("the first")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("ultrafuser.train.run.publish", broken)
+        start(fused, conversations(), out, TWO_STEPS, overwrite=True)
+    with pytest.raises(UserError, match="out: already exists"):
+        start(fused, conversations(), out, TWO_STEPS)
+    start(fused, conversations(), out, TWO_STEPS, overwrite=True)
+    assert (out / "README.md").read_text() != "the first" and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_what_trackers_write_is_kept(fused, tmp_path):
@@ -178,9 +191,13 @@ def test_what_trackers_write_is_kept(fused, tmp_path):
 
 def test_two_at_once(fused, tmp_path):
     """Catches two runs in one work directory: one removes the other's checkpoints, or both write the same file."""
+    again = partial(start, fused, conversations(), tmp_path / "out")
     with only_one("training", tmp_path / "out"), pytest.raises(UserError, match="another training is going on there"):
-        start(fused, conversations(), tmp_path / "out")
+        again()
     assert not [*tmp_path.iterdir()]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="another training is going on there"):
+        patch.setattr("ultrafuser.train.run._run_stages", lambda *args: again())  # while the first is at work
+        again()
 
 
 @pytest.mark.parametrize("beyond", ["a file", "a file system that takes nothing"])

@@ -178,11 +178,11 @@ class AnswerStore:
         )
         return {step: Totals(*counts) for step, *counts in rows}
 
-    def endpoints(self, model: str, besides: str = "") -> list[str]:
+    def endpoints(self, model: str, besides: str | None = None) -> list[str]:
         """The URLs that answers of the model of that name came from, but for those of step ``besides``, in alphabetical order."""
         query = (
             "SELECT DISTINCT endpoint FROM answers JOIN requests USING (key) "
-            "WHERE json_extract(content, '$.model') = ? AND step != ?"
+            "WHERE json_extract(content, '$.model') = ? AND step IS NOT ?"
         )
         return sorted(url for (url,) in self._read(query, (model, besides)))
 

@@ -11,7 +11,9 @@ from ultrafuser.evaluate.extract import STATED
 _CALLED = r"(?i:(?:the )?(?:option|choice)\b(?!:))?"
 # An option's letter in any wrapping: "(B)", "**B**", "$\text{B}$", "“B”". E in "E = 5" and A in "A's" are no options.
 _WRAPPED = rf"""{_CALLED}[\s*_$(\[{{:"'`“‘<]*(?:\\[a-z]+\{{)?\(?([A-Z])(?!\w|['’]\w|\s*=)"""
-_ONE_OF_TWO = r"(?![)\]}*_$]*\s+(?i:or)\s+\W{0,3}[A-Z]\b)"  # "the answer is A or B" chooses none
+# "The answer is A or B" chooses none.
+_OR = r"[)\]}*_$]*[^\S\n]+(?i:or)[^\S\n]+"
+_ONE_OF_TWO = rf"(?!{_OR}{_CALLED}\W{{0,3}}(?:[a-z]+\{{)?\W{{0,2}}[A-Z]\b)"
 _BEGINS_LINE = r"^[\s*(\[]*([A-Z])[).:\]*]+"
 # Tried in this order; of the first way that occurs, its last occurrence counts. The second field: does it choose an option even
 # in a text that repeats them all?

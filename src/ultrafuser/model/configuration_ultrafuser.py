@@ -7,6 +7,7 @@ specialists' own configurations, which are kept as plain dictionaries. This file
 from __future__ import annotations
 
 import shutil
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ LISTS = {
     "specialists": (dict, "configurations"),
     "specialist_names": (str, "texts"),
     "slot_visibility": (list | tuple, "lists"),
-    "masked_token_ids": (int, "whole numbers"),
+    "masked_token_ids": (Integral, "whole numbers"),
 }
 LEAST = {"gate_hidden_size": 1, "vocab_size": 1, "slot_start": 0, "predictable_vocab_size": 1}
 AUTO_MAP = {
@@ -86,7 +87,7 @@ class UltraFuserConfig(PreTrainedConfig):
         self.specialists = [dict(own) for own in self.specialists or []]
         self.specialist_names = list(self.specialist_names or [f"specialist{j}" for j in range(len(self.specialists))])
         self.slot_visibility = [list(row) for row in self.slot_visibility or []]
-        self.masked_token_ids = list(self.masked_token_ids or [])
+        self.masked_token_ids = [int(token) for token in self.masked_token_ids or []]
         if len(self.specialist_names) != len(self.specialists):
             raise ValueError(f"{len(self.specialist_names)} specialist_names for {len(self.specialists)} specialists")
         if len(set(self.specialist_names)) < len(self.specialist_names):
@@ -94,7 +95,7 @@ class UltraFuserConfig(PreTrainedConfig):
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         if self.specialists:
             self._derive_geometry()
-            self._require_fitting_vocabulary()
+            self._fit_vocabulary()
         super().__post_init__(**kwargs)
 
     def _require_kinds(self) -> None:
@@ -105,21 +106,21 @@ class UltraFuserConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be a list of {called}")
         for name, least in LEAST.items():
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < least):
+            if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
                 raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {least}")
 
-    def _require_fitting_vocabulary(self) -> None:
-        """Raise ValueError where slots and masked tokens are not those of this vocabulary and these specialists."""
+    def _fit_vocabulary(self) -> None:
+        """Leave out what is said of ids that were cut from the vocabulary. Raises ValueError for what no cut explains."""
         size, count = int(self.vocab_size or 0), len(self.specialists or [])
-        rows, room = self.slot_visibility or [], max(0, size - int(self.slot_start or 0))
+        rows, masked = self.slot_visibility or [], self.masked_token_ids or []
         if any(len(row) != count or any(seen not in (0, 1) for seen in row) for row in rows):
             raise ValueError(f"slot_visibility must have rows of {count} zeros and ones, one per specialist")
-        if len(rows) > room:
-            raise ValueError(f"slot_visibility has {len(rows)} rows for {room} ids from slot_start on")
-        if int(self.predictable_vocab_size or 0) > size:
-            raise ValueError(f"predictable_vocab_size is {self.predictable_vocab_size}, more than vocab_size {size}")
-        if strange := [token for token in self.masked_token_ids or [] if not 0 <= token < size]:
-            raise ValueError(f"masked_token_ids has {strange[0]}, which is no id of a vocabulary of {size}")
+        if any(token < 0 for token in masked):
+            raise ValueError(f"masked_token_ids has {min(masked)}, which is no token's id")
+        self.slot_visibility = rows[: max(0, size - int(self.slot_start or 0))]
+        self.masked_token_ids = [token for token in masked if token < size]
+        if self.predictable_vocab_size:
+            self.predictable_vocab_size = min(int(self.predictable_vocab_size), size)
 
     def _derive_geometry(self) -> None:
         own = self.specialist_configs()

@@ -66,10 +66,11 @@ class UltraFuserGenerationMixin(GenerationMixin):
         does not see: its last state is not in the cache.
         """
         if self.config.hides_slots:
-            embeds, cache = model_kwargs.get("inputs_embeds"), model_kwargs.get(CACHE)
+            embeds, cache, mask = (model_kwargs.get(name) for name in ("inputs_embeds", CACHE, "attention_mask"))
             ids = input_ids if embeds is None or input_ids.shape[1] else self.model.slot_ids(embeds)
             new = ids.shape[1] - (int(cache.get_seq_length()) if cache is not None else 0)
-            generation_config = self._with_whole_tail(generation_config, self._tail(ids), new)
+            if new > 0 and (mask is None or mask.shape[-1] == ids.shape[1]):  # else ids are missing: told with the inputs
+                generation_config = self._with_whole_tail(generation_config, self._tail(ids), new)
         return super()._prefill(input_ids, generation_config, model_kwargs | {"whole_prompt": input_ids}, *rest, **more)
 
     def _tail(self, ids: torch.Tensor) -> int:
@@ -80,12 +81,12 @@ class UltraFuserGenerationMixin(GenerationMixin):
     @staticmethod
     def _with_whole_tail(generation_config: Any, tail: int, new: int) -> Any:
         """The settings with chunks of which the last has the whole ``tail`` of the ``new`` tokens, where there are chunks."""
-        if 0 < new < tail:  # none: ids are missing, which is told with the inputs
+        size = generation_config.prefill_chunk_size
+        if new < tail:
             raise ValueError(
                 f"the cached prefix must end before the last {tail} tokens of the prompt, of which {new} are not cached: "
                 "a specialist's template has none of them but the first, so they are read together"
             )
-        size = generation_config.prefill_chunk_size
         if size is None or (new - 1) % size + 1 >= tail:
             return generation_config
         generation_config = copy.copy(generation_config)

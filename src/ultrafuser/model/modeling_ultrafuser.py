@@ -360,9 +360,9 @@ class UltraFuserForCausalLM(UltraFuserPreTrainedModel, UltraFuserGenerationMixin
 
     def make_unpredictable_ids(self) -> torch.Tensor:
         """(K,) int64: ids that are never predicted: slot tokens except the end of a turn, and tokens not all specialists have."""
-        return torch.tensor(
-            [*self.config.masked_token_ids, *range(self.config.predictable_vocab_size, self.config.vocab_size)], dtype=torch.long
-        )
+        size = self.config.vocab_size
+        masked = (token for token in self.config.masked_token_ids if token < size)  # others where the vocabulary was cut
+        return torch.tensor([*masked, *range(self.config.predictable_vocab_size, size)], dtype=torch.long)
 
     @takes_cache
     @can_return_tuple

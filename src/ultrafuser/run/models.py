@@ -19,6 +19,7 @@ from ultrafuser.run.pretrain import Pretrainer
 from ultrafuser.run.settings import train_settings
 from ultrafuser.run.sources import Sources, template_names
 from ultrafuser.schema import BASE, Recipe
+from ultrafuser.train.places import Places
 from ultrafuser.train.run import train
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class Models:
         """The fused model after each stage."""
         out, stages = self.folder / "model", [stage for stage in self.recipe.train.stages if stage.steps]
         training = partial(train, fused, self.materials.train, out, stages=stages, settings=train_settings(self.recipe))
-        if not out.exists():
+        if not out.exists() or Places(fused, out, stages).published:
             self.step("training the fused model", partial(training, domains=self.materials.domains()))
         for number, stage in enumerate(stages, 1):
             folder = out if number == len(stages) else self.folder / f"model-{stage.name}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafuser.errors import UserError
-from ultrafuser.io import make_directory, read_json, require_creatable, require_new, write_json
+from ultrafuser.io import is_vacant, make_directory, read_json, require_creatable, require_new, write_json
 from ultrafuser.lock import only_one
 
 RUN_FILE = "recipe.json"  # in every run's directory: what is being run, and on what
@@ -71,6 +71,8 @@ class Output:
         except UserError:
             stays = f"something came there meanwhile, so the complete run stays in {self.work}"
             raise UserError(f"{self.folder}: {stays}; move {self.folder} away and give the same command again") from None
+        for lock in self.work.glob(".*.lock"):  # of steps that were killed at their very end
+            lock.unlink()
         old = self.folder.with_name(f".{self.folder.name}.old")
         if self.folder.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -101,7 +103,7 @@ def _is_run(folder: Path) -> bool:
 def _require_run_or_nothing(folder: Path, reads: Sequence[Path | str]) -> None:
     """Raise `UserError` for somebody else's files, and for what is or holds something that is read."""
     require_new(folder, overwrite=True, inputs=reads)
-    if folder.exists() and not _is_run(folder) and (not folder.is_dir() or any(folder.iterdir())):
+    if not _is_run(folder) and not is_vacant(folder):
         raise UserError(f"{folder}: already exists and is no run's output, so nothing replaces it; choose another output=..")
 
 

@@ -34,6 +34,10 @@ from ultrafuser.schema import Recipe, Specialist
 MEASURED = 300  # conversations of every domain, evenly spread, that the mean number of tokens is taken from
 
 
+class NotAtHand(Exception):
+    """A configuration that cannot be had, and why."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is known beforehand; None where it is not at hand. ``missing`` says why no sizes are known."""
@@ -79,12 +83,12 @@ def make_plan(recipe: Recipe, attempts: Attempts | None = None) -> Plan:
     materials, sources = look(recipe, attempts or Attempts(), fetch=False)
     try:
         return Plan(recipe, materials, sources, _sizes(recipe, sources))
-    except LookupError as error:
+    except NotAtHand as error:
         return Plan(recipe, materials, sources, None, str(error))
 
 
 def _sizes(recipe: Recipe, sources: Sources | None) -> Sizes:
-    """Raises LookupError for the first specialist whose configuration cannot be had."""
+    """Raises `NotAtHand` for the first specialist whose configuration cannot be had."""
     if sources:
         fused, own = sources.fused_config(recipe), [one.dtype.itemsize for one in sources.specialists]
         merged = [j for j, one in enumerate(sources.specialists) if one.adapter]
@@ -105,7 +109,7 @@ def _itemsize(dtype: Any) -> int:
 
 
 def _config(recipe: Recipe, one: Specialist) -> Any:
-    """A specialist's configuration. Raises LookupError if it cannot be had."""
+    """A specialist's configuration. Raises `NotAtHand` if it cannot be had."""
     if recipe.pretrain:
         return geometry(recipe, recipe.pretrain.vocab_size or len(language.vocabulary()))
     given = one.path or ""
@@ -120,7 +124,7 @@ def _config(recipe: Recipe, one: Specialist) -> Any:
         with quiet_hub():
             config = AutoConfig.from_pretrained(repository, revision=revision or "main")
     except (OSError, ValueError) as error:
-        raise LookupError(f"the configuration of {given} cannot be had: {hub.reason(error)}") from None
+        raise NotAtHand(f"the configuration of {given} cannot be had: {hub.reason(error)}") from None
     if config.model_type not in SUPPORTED_ARCHITECTURES:
         raise UserError(f"{given}: architecture '{config.model_type}' is not one of {', '.join(SUPPORTED_ARCHITECTURES)}")
     return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -33,13 +34,13 @@ class WithNews(Progress):
 class ProgressBar(TrainerCallback):
     """One bar per stage on stderr, with the newest loss, loss and gate weights per domain, and speed.
 
-    Where stderr is a file, as in a cluster's logs: now and then a line.
+    Where stderr is no terminal, as in a cluster's logs: now and then a line.
     """
 
     def __init__(self, title: str):
         self.title = title
         self.bar: Progress | None = None
-        self.told_step, self.told_at = 0, 0.0
+        self.told_step, self.told_at = 0, -math.inf
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
@@ -58,7 +59,10 @@ class ProgressBar(TrainerCallback):
             return
         if self.bar.console.is_terminal:
             self.bar.update(self.task, news="\n".join([headline(logs), *gate_lines(logs)]))
-        elif state.global_step >= self.told_step + state.max_steps / LINES or time.monotonic() > self.told_at + SECONDS:
+        elif (
+            state.global_step >= min(self.told_step + state.max_steps / LINES, state.max_steps)
+            or time.monotonic() > self.told_at + SECONDS
+        ):
             self.told_step, self.told_at = state.global_step, time.monotonic()
             print(f"{self.title}: step {state.global_step} of {state.max_steps}: {headline(logs)}", file=sys.stderr, flush=True)
 

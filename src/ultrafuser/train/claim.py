@@ -12,16 +12,18 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
 from ultrafuser.data.dataset import ConversationDataset
 from ultrafuser.errors import UserError
-from ultrafuser.io import new_directory, read_json, require_new_directory, write_json
+from ultrafuser.io import is_vacant, new_directory, read_json, read_json_object, require_new_directory, write_json
 from ultrafuser.train.processes import process_state
 from ultrafuser.train.stage import DECISIVE_SETTINGS, Stage, TrainSettings
 
 SETTINGS_FILE = "settings.json"
+RUN, VERSIONS = "run", "versions"  # keys there that are no facts: one of its kind for every run, and what it was trained with
 SAID_BY_ALL = {"stages", "settings", "data"}  # by the settings of every run, of whatever version
 
 
@@ -34,7 +36,7 @@ def claim(work: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
     require_ours(work)
     facts = json.loads(json.dumps(facts))
     left = work / SETTINGS_FILE
-    changed = differences(read_json(left), facts) if left.exists() else []
+    changed = differences(read_facts(left), facts) if left.exists() else []
     if changed and not overwrite:
         raise UserError(
             f"{work}: holds an unfinished run with other settings ({'; '.join(changed)}); "
@@ -44,22 +46,27 @@ def claim(work: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
     state.wait_for_everyone()
     if state.is_main_process and (changed or not left.exists()):
         with new_directory(work, overwrite=bool(changed)) as staging:  # it appears with its settings: never without, if killed
-            write_json(staging / SETTINGS_FILE, facts)
+            write_json(staging / SETTINGS_FILE, {RUN: uuid4().hex, **facts})
     state.wait_for_everyone()
 
 
 def require_ours(work: Path) -> None:
-    """Raise `UserError` if something else than a run lies in ``work``: no ``overwrite`` means that, since nobody has named it."""
+    """Raise `UserError` if something else than a run lies in ``work``, which no ``overwrite`` means."""
     left = work / SETTINGS_FILE
     if left.is_file():
         settings = read_json(left)
         ours = isinstance(settings, dict) and settings.keys() >= SAID_BY_ALL
     else:
         require_new_directory(work, overwrite=True)
-        ours = not work.exists() or not any(work.iterdir())
+        ours = is_vacant(work)
     if not ours:
         instead = "move it away or choose another output"
         raise UserError(f"{work}: already exists and is no unfinished run, so nothing replaces it; {instead}")
+
+
+def read_facts(file: Path) -> dict[str, Any]:
+    """What ``settings.json`` says of what was run, without which run it was and with what versions."""
+    return {name: value for name, value in read_json_object(file).items() if name not in (RUN, VERSIONS)}
 
 
 def decisive_facts(stages: list[Stage], dataset: ConversationDataset, settings: TrainSettings) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def train_stage(
     ``gate/<domain>/<specialist>``, ``gate_entropy/<domain>`` and ``gate_entropy`` (nats).
 
     Raises:
-        UserError: the batch cannot be shared, the stage does not suit the model, training has diverged, or the disk is too full.
+        UserError: the batch cannot be shared, the stage does not suit the model, something else lies in ``work_dir``, training
+            has diverged, or the disk is too full.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is saved.
     """
     folder = Path(work_dir)

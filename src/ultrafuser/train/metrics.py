@@ -83,16 +83,16 @@ def gate_doubt(metrics: dict[str, float], domains: Sequence[str], specialists: S
     """What to tell of a gate that neglects specialists in every domain; nothing of one domain alone, which may need but one."""
     if len(domains) < 2 or len(specialists) < 2:
         return None
-    weights = {name: [metrics.get(f"gate/{domain}/{name}") for domain in domains] for name in specialists}
-    known = {name: [weight for weight in row if weight is not None] for name, row in weights.items()}
-    if any(len(row) < 2 for row in known.values()):
-        return None
+    keys = {name: [f"gate/{domain}/{name}" for domain in domains] for name in specialists}
+    if not all(key in metrics for row in keys.values() for key in row):
+        return None  # a domain has no figures yet
+    weights = {name: [metrics[key] for key in row] for name, row in keys.items()}
     cure = "Train the gate longer alone, with a lower learning rate, or check the specialists"
-    for name, row in known.items():
+    for name, row in weights.items():
         if min(row) > COLLAPSED:
             others = "the other specialists get hardly any gradient"
             return f"the gate has collapsed onto '{name}' (above {COLLAPSED:.0%} in every domain); {others}. {cure}"
-    if len(domains) >= len(specialists) and (gone := [name for name, row in known.items() if max(row) < NEGLECTED]):
+    if len(domains) >= len(specialists) and (gone := [name for name, row in weights.items() if max(row) < NEGLECTED]):
         names = ", ".join(f"'{name}'" for name in gone)
         return f"the gate gives {names} below {NEGLECTED:.0%} in every domain: hardly any gradient. {cure}"
     return None

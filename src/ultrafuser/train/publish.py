@@ -15,7 +15,7 @@ import ultrafuser
 from ultrafuser.io import new_directory, read_json, write_json, write_text
 from ultrafuser.model.card import UNTRAINED
 from ultrafuser.train.checkpoint import PREFIX
-from ultrafuser.train.claim import SETTINGS_FILE, differences
+from ultrafuser.train.claim import SETTINGS_FILE, VERSIONS, differences, read_facts
 from ultrafuser.train.places import RESULT, Places
 from ultrafuser.train.result import HISTORY, is_linked, link_tree
 from ultrafuser.train.stage import Stage, TrainSettings
@@ -23,7 +23,7 @@ from ultrafuser.train.trainer import METRICS_FILE
 
 
 def publish(places: Places, settings: TrainSettings) -> None:
-    """Write the output of a run whose stages are all done, and the results that are to be kept; what is left is to `tidy_up`.
+    """Write the output of a run whose stages are all done, and the results that are to be kept. The work directory stays.
 
     Raises `UserError` for what has come to lie in their places in the meantime.
     """
@@ -39,19 +39,9 @@ def publish(places: Places, settings: TrainSettings) -> None:
 
 
 def is_published(places: Places, facts: dict[str, Any]) -> bool:
-    """Has the run that ``facts`` describe been killed when all but `tidy_up` was done?"""
+    """Has the run that ``facts`` describe been killed when all but tidying up was done?"""
     said = places.out / HISTORY / SETTINGS_FILE
-    if not (places.work.is_dir() and said.is_file()):
-        return False
-    history = {name: value for name, value in read_json(said).items() if name != "versions"}
-    return not differences(history, json.loads(json.dumps(facts)))
-
-
-def tidy_up(places: Places) -> None:
-    """Remove the work directory of a run that is published."""
-    with new_directory(places.work, overwrite=True):  # an empty one in its place: if this is killed now, no run goes on with it
-        pass
-    places.work.rmdir()
+    return places.published and not differences(read_facts(said), json.loads(json.dumps(facts)))
 
 
 def _write_history(folder: Path, places: Places) -> None:
@@ -62,7 +52,7 @@ def _write_history(folder: Path, places: Places) -> None:
     for stage in places.stages:
         _keep_logs(places.folder(stage), folder / stage.name)
     versions = {"ultrafuser": ultrafuser.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
-    write_json(folder / SETTINGS_FILE, read_json(places.work / SETTINGS_FILE) | {"versions": versions})
+    write_json(folder / SETTINGS_FILE, read_json(places.work / SETTINGS_FILE) | {VERSIONS: versions})
 
 
 def _keep_logs(work: Path, target: Path) -> None:

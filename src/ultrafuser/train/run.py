@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ultrafuser.data.domains import doubtful_domains
 from ultrafuser.data.rows import local_path
 from ultrafuser.decontaminate import warn_if_unchecked
 from ultrafuser.errors import UserError, plural
-from ultrafuser.io import full_disk_interrupts, make_directory, require_new_directory, user_path
+from ultrafuser.io import full_disk_interrupts, make_directory, remove_directory, require_new_directory, user_path
 from ultrafuser.lock import only_one
 from ultrafuser.model.digest import model_digest
 from ultrafuser.model.load import free_memory
@@ -37,8 +37,8 @@ from ultrafuser.train.fit import DEFAULT, stage_arguments, train_stage
 from ultrafuser.train.load import load_model
 from ultrafuser.train.moves import moved_weights
 from ultrafuser.train.places import Places
-from ultrafuser.train.processes import process_state
-from ultrafuser.train.publish import is_published, publish, tidy_up
+from ultrafuser.train.processes import any_process, process_state
+from ultrafuser.train.publish import is_published, publish
 from ultrafuser.train.result import write_result
 from ultrafuser.train.stage import PAPER_STAGES, Stage, TrainSettings, check_stages
 
@@ -68,8 +68,8 @@ def train(
         domains: by default those found in the data, in order of appearance.
 
     Raises:
-        UserError: a mistake in the arguments or the data; an unfinished run with other settings; training that has diverged;
-            a full disk.
+        UserError: a mistake in the arguments or the data; an unfinished run with other settings, or anything else, in
+            ``out.work``; another training that is going on there; training that has diverged; a full disk.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is saved.
     """
     places = Places(user_path(model_dir), user_path(out), [stage for stage in stages if stage.steps], settings.keep_stages)
@@ -83,8 +83,7 @@ def train(
     for stage in places.stages:  # a mistake in the last stage is to be found now
         stage_arguments(dataset, stage, places.folder(stage), settings)
     facts = {"model": model_digest(places.source)} | decisive_facts(list(stages), dataset, settings)
-    make_directory(places.out.parent)
-    with only_one("training", places.out) if main else nullcontext(), full_disk_interrupts(places.work):
+    with _alone(places), full_disk_interrupts(places.work):
         if is_published(places, facts):
             process_state().wait_for_everyone()
         else:
@@ -92,7 +91,7 @@ def train(
             claim(places.work, facts, overwrite=settings.overwrite)
             _run_stages(places, tokenizer, dataset, settings)
         if main:
-            tidy_up(places)
+            remove_directory(places.work)
     process_state().wait_for_everyone()
     return places.out
 
@@ -140,6 +139,22 @@ def _conversations(data: Data, domains: Sequence[str] | None) -> list[Conversati
     conversations = read_conversations(sources, domains=domains)
     warn_if_unchecked(sources)
     return conversations
+
+
+@contextmanager
+def _alone(places: Places) -> Iterator[None]:
+    """No other training at this place. The main process sees to that, and if it cannot be all raise `UserError`."""
+    state, mistake = process_state(), None
+    with ExitStack() as stack:
+        if state.is_main_process:
+            try:
+                make_directory(places.out.parent)
+                stack.enter_context(only_one("training", places.out))
+            except UserError as error:
+                mistake = error
+        if any_process(mistake is not None, state.device):
+            raise mistake or UserError(f"{places.out}: the main process cannot have it")
+        yield
 
 
 def _run_stages(places: Places, tokenizer: Any, dataset: ConversationDataset, settings: TrainSettings) -> None:
