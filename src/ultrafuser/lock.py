@@ -16,9 +16,8 @@ def only_one(what: str, place: Path, *, inside: bool = False) -> Iterator[None]:
     """Let this process alone do ``what`` ("run", "evaluation") at ``place``, to the end of the block or of the process.
 
     The file is ``.NAME.lock`` beside ``place``, in a directory that must exist; with ``inside`` it is ``place/.lock``. It goes at
-    the end of the block; one that a killed process left is free. Of processes that work together one takes it:
-    ``with only_one("training", out) if main else nullcontext():``. Raises `UserError` while another process has it, and where
-    nothing can be written.
+    the end of the block; one that a killed process left is free. Of processes that work together the main one takes it, and the
+    others must learn whether it could. Raises `UserError` while another process has it, and where nothing can be written.
     """
     file = place / ".lock" if inside else place.with_name(f".{place.name}.lock")
     lock = FileLock(file)
